@@ -1,0 +1,1 @@
+"""Many rows through one task: read, route, write each exactly once."""

@@ -1,0 +1,1 @@
+"""Measuring a run against known answers, and showing it."""

@@ -1,0 +1,1 @@
+"""When an answer may be trusted: signals, calibration, certification, certificates."""
