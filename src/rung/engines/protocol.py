@@ -32,7 +32,6 @@ class Capabilities(msgspec.Struct, frozen=True):
     """What an engine was found able to do.
 
     Attributes:
-        batch: how many inputs `classify` likes at once; 1 for engines that take one call an input.
         logprobs: whether token log-probabilities really come back.
         json_schema: whether a `response_format` schema is really honoured.
     """
@@ -42,7 +41,6 @@ class Capabilities(msgspec.Struct, frozen=True):
     embed: Support = Support.NO
     logprobs: Support = Support.NO
     json_schema: Support = Support.NO
-    batch: int = 1
 
 
 class State(enum.StrEnum):
@@ -164,6 +162,11 @@ class Classification(msgspec.Struct, frozen=True):
 
 class Engine(Protocol):
     """Runs one model. Methods may be called concurrently; every one raises only `EngineError`s."""
+
+    @property
+    def batch(self) -> int:
+        """How many inputs `classify` likes at once; 1 for engines that take one call an input."""
+        ...
 
     async def classify(self, request: ClassifyRequest) -> Classification:
         """Label probabilities for a micro-batch; a failed text is in `failures`, not raised."""

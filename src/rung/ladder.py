@@ -1,0 +1,270 @@
+"""The climb: from a request to an answer, one allowed rung after another, until one may be trusted or none is left.
+
+`next_step` decides and has no effects; `Ladder` does and decides nothing. Policy is asked once, before anything
+runs; what leaves the machine is in the ledger before it leaves; an answer is returned after its receipt is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+from urllib.parse import urlsplit
+
+import msgspec
+
+from rung.climb import Climb, Finished
+from rung.ids import new_id, now
+from rung.ledger.digest import KeyedDigest
+from rung.ledger.writer import Egress, Ledger, ReceiptEntry
+from rung.outcome import perform
+from rung.policy import AllowedSet, Place, effective_label
+from rung.project import OpenRung, Project
+from rung.receipt import Answer, Attempt, Verdict
+from rung.review import ReviewItem, ReviewStore
+from rung.task import Request
+
+
+class Try(msgspec.Struct, frozen=True):
+    """Run this rung next."""
+
+    rung: str
+
+
+class Accept(msgspec.Struct, frozen=True):
+    """The last attempt is the answer."""
+
+
+class Abstain(msgspec.Struct, frozen=True):
+    """No allowed rung is left and none was trusted: a person decides."""
+
+    reason: str
+
+
+def next_step(allowed: AllowedSet, attempts: Sequence[Attempt]) -> Try | Accept | Abstain:
+    """What to do after these attempts: pure, so that it can be explained, replayed and tested."""
+    if attempts and attempts[-1].verdict is Verdict.ACCEPTED:
+        return Accept()
+    tried = {attempt.rung for attempt in attempts}
+    for rung in allowed.rungs:
+        if rung not in tried:
+            return Try(rung)
+    if not allowed.rungs:
+        return Abstain(f"policy allows no rung of this ladder for {allowed.label.value} text")
+    if allowed.refusals:
+        return Abstain("not sure enough, and policy keeps this text from the other rungs")
+    return Abstain("no rung was sure enough")
+
+
+class Recorder(Protocol):
+    """Makes finished answers durable; they count as done when `record` returns."""
+
+    async def record(self, finished: Sequence[Finished]) -> None:
+        """Keep these answers."""
+        ...
+
+
+class Ladder:
+    """Answers requests with the smallest rung that may be trusted.
+
+    Open with `Ladder.open()`, use as an async context manager, call `run` or `run_many`; from blocking code pass
+    the coroutine to `run_blocking`.
+    """
+
+    def __init__(
+        self, project: Project, ledger: Ledger, digest: KeyedDigest, reviews: ReviewStore
+    ) -> None:
+        self.project = project
+        self.ledger = ledger
+        self._digest = digest
+        self._reviews = reviews
+        self._slots: dict[str, asyncio.Semaphore] = {}
+
+    @classmethod
+    async def open(cls, path: Path | None = None, *, target: float | None = None) -> Ladder:
+        """Open the project at `path` (a `rung.toml`), or the nearest one upwards, with its ledger.
+
+        Args:
+            path: the settings file.
+            target: certify against this error bound instead of each task's own.
+
+        Raises:
+            ConfigError: the project's files are wrong.
+            StorageError: the ledger cannot be opened.
+        """
+        project = Project.open(path, target=target)
+        settings = project.settings
+        return cls(
+            project,
+            Ledger.open(settings.ledger.url, root=settings.root),
+            KeyedDigest.open(settings.ledger.url, root=settings.root),
+            ReviewStore.open(settings.ledger, root=settings.root),
+        )
+
+    async def run(self, request: Request) -> Answer:
+        """Answer one request, or abstain; the receipt says which and why.
+
+        Raises:
+            ConfigError, ModelError, CertificateError: the task or something it needs is wrong.
+            StorageError: the receipt could not be made durable; there is no answer without one.
+        """
+        return (await self.run_many([request]))[0]
+
+    async def run_many(
+        self,
+        requests: Sequence[Request],
+        *,
+        recorder: Recorder | None = None,
+        run: str | None = None,
+    ) -> list[Answer]:
+        """Answer many requests, in their order; each is recorded as soon as it is finished.
+
+        Args:
+            requests: any mixture of tasks and labels.
+            recorder: keeps finished answers in place of a plain entry in the ledger.
+            run: id of the batch run, noted in each receipt.
+
+        Raises:
+            As `run`.
+        """
+        climbs = [self._start(index, request) for index, request in enumerate(requests)]
+        goal = _Goal(recorder or _LedgerRecorder(self.ledger), run, [None] * len(climbs))
+        try:
+            await self._climb(climbs, goal)
+        except* Exception as errors:
+            raise _first(errors) from errors
+        return [answer for answer in goal.answers if answer is not None]
+
+    def _start(self, index: int, request: Request) -> Climb:
+        """Fix what is fixed for this request: its label, and so its course."""
+        task = self.project.task(request.task)
+        course = self.project.course(task.name, effective_label(task.privacy, request.label))
+        return Climb(index, request, course, self._digest(request.text))
+
+    async def _climb(self, climbs: Sequence[Climb], goal: _Goal) -> None:
+        """Take every climb to its end: record those that are done, run the others on their next rung."""
+        done: list[Finished] = []
+        waiting: dict[tuple[int, str], list[Climb]] = {}
+        for climb in climbs:
+            match next_step(climb.course.allowed, climb.attempts):
+                case Try(rung):
+                    waiting.setdefault((id(climb.course), rung), []).append(climb)
+                case Accept():
+                    done.append(climb.finish(goal.run, None))
+                case Abstain(reason):
+                    done.append(climb.finish(goal.run, reason))
+        await self._finish(done, goal)
+        async with asyncio.TaskGroup() as attempts:
+            for (_, name), members in waiting.items():
+                rung = members[0].course.rungs[name]
+                for first in range(0, len(members), rung.engine.batch):
+                    part = members[first : first + rung.engine.batch]
+                    attempts.create_task(self._attempt(rung, part, goal))
+
+    async def _attempt(self, rung: OpenRung, climbs: Sequence[Climb], goal: _Goal) -> None:
+        """Run one micro-batch on one rung, then let its members climb on."""
+        async with self._slot(rung):
+            await self._note_egress(rung, climbs)
+            requests = [climb.request for climb in climbs]
+            outcomes = await perform(rung, climbs[0].course.task, requests)
+        for climb, outcome in zip(climbs, outcomes, strict=True):
+            climb.add(rung, outcome)
+        await self._climb(climbs, goal)
+
+    async def _finish(self, done: Sequence[Finished], goal: _Goal) -> None:
+        """Queue the unanswered for review, make the rest durable, and only then count them as answered."""
+        if not done:
+            return
+        unanswered = [finished for finished in done if not finished.answer.answered]
+        if unanswered:
+            self._reviews.put_many([_review_item(finished) for finished in unanswered])
+        await goal.recorder.record(done)
+        for finished in done:
+            goal.answers[finished.index] = finished.answer
+
+    async def _note_egress(self, rung: OpenRung, climbs: Sequence[Climb]) -> None:
+        """Write down what is about to leave this device; nothing leaves unless that is durable."""
+        settings = rung.settings
+        if settings.where is Place.DEVICE:
+            return
+        entries = [
+            Egress(
+                id=new_id(),
+                created=now(),
+                receipt=climb.id,
+                task=climb.course.task.name,
+                rung=settings.name,
+                where=settings.where.value,
+                host=urlsplit(settings.base_url or "").netloc,
+                label=climb.course.allowed.label.value,
+                rule=climb.course.allowed.rule,
+                input_digest=climb.digest,
+            )
+            for climb in climbs
+        ]
+        await self.ledger.append(entries)
+
+    def _slot(self, rung: OpenRung) -> asyncio.Semaphore:
+        """The rung's limit of attempts in flight."""
+        settings = rung.settings
+        return self._slots.setdefault(
+            settings.name, asyncio.Semaphore(settings.limits.concurrency)
+        )
+
+    async def aclose(self) -> None:
+        """Release engines, seal the ledger, close the review store."""
+        await self.project.aclose()
+        await self.ledger.aclose()
+        self._reviews.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+class _Goal(msgspec.Struct):
+    """Where the answers of one `run_many` go."""
+
+    recorder: Recorder
+    run: str | None
+    answers: list[Answer | None]
+
+
+class _LedgerRecorder:
+    """Keeps answers as receipts in the ledger and nowhere else."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def record(self, finished: Sequence[Finished]) -> None:
+        await self._ledger.append([ReceiptEntry(f.answer.receipt) for f in finished])
+
+
+def _review_item(finished: Finished) -> ReviewItem:
+    receipt = finished.answer.receipt
+    key = f"{receipt.run}:{receipt.request_id}" if receipt.run else receipt.id
+    return ReviewItem(
+        key=key,
+        task=receipt.task,
+        label=receipt.label,
+        receipt=receipt.id,
+        reason=receipt.standing_reason,
+        input_digest=receipt.input_digest,
+        created=receipt.created,
+        text=finished.request.text,
+    )
+
+
+def _first(errors: BaseExceptionGroup[Exception]) -> Exception:
+    """The first error of a group, so that callers catch one error and not a tree of them."""
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

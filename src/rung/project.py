@@ -1,0 +1,153 @@
+"""One project folder, opened: its settings, tasks, certificates and calibrators, and the courses they make.
+
+A `Course` is everything that is the same for all rows of one task with one privacy label: what policy allows, the
+open rungs, and each rung's acceptance rule. It is prepared once, before the first row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from rung.config import Accept, RungSettings, Settings
+from rung.costs import CostEstimate
+from rung.engines.opening import engine_key, open_engine
+from rung.engines.protocol import Engine
+from rung.policy import AllowedSet, allowed_set
+from rung.settingsfile import load_settings
+from rung.task import Privacy, Task
+from rung.taskfile import find_task
+from rung.trust.acceptance import Rule, make_rules
+from rung.trust.calibrator import Calibrator, read_calibrator
+from rung.trust.certificate import Certificate, read_certificate
+from rung.trust.fingerprint import RungIdentity, fingerprint
+
+
+class OpenRung(msgspec.Struct, frozen=True):
+    """A rung ready to run: its settings, its engine, and what turns its signals into confidence."""
+
+    settings: RungSettings
+    engine: Engine
+    calibrator: Calibrator | None
+
+
+class Course(msgspec.Struct, frozen=True):
+    """The prepared way for rows of one task with one label."""
+
+    task: Task
+    allowed: AllowedSet
+    rungs: Mapping[str, OpenRung]
+    rules: Mapping[str, Rule]
+    certificate: Certificate | None
+    estimate: CostEstimate
+
+
+class Project:
+    """A folder with a `rung.toml`, opened for use.
+
+    Args:
+        settings: what `rung.toml` says.
+        target: certify against this bound instead of each task's own, None for the task's own.
+    """
+
+    def __init__(self, settings: Settings, *, target: float | None = None) -> None:
+        self.settings = settings
+        self._target = target
+        self._tasks: dict[str, Task] = {}
+        self._engines: dict[tuple[str, str], Engine] = {}
+        self._courses: dict[tuple[str, Privacy], Course] = {}
+
+    @classmethod
+    def open(cls, path: Path | None = None, *, target: float | None = None) -> Project:
+        """Open the project whose `rung.toml` is at `path`, or the nearest one upwards.
+
+        Raises:
+            ConfigError: there is none, or it is wrong.
+        """
+        return cls(load_settings(path), target=target)
+
+    @property
+    def certificates(self) -> Path:
+        """The folder of certificates and calibrators."""
+        return self.settings.path(self.settings.certificates_dir)
+
+    def task(self, name: str) -> Task:
+        """The task called `name`.
+
+        Raises:
+            ConfigError: there is none, or its file is wrong.
+        """
+        if name not in self._tasks:
+            self._tasks[name] = find_task(self.settings, name)
+        return self._tasks[name]
+
+    def target(self, task: Task) -> float:
+        """The error bound that applies to `task`."""
+        return self._target if self._target is not None else task.quality.max_error
+
+    def rung(self, name: str, task: Task) -> OpenRung:
+        """The rung `name` with the engine that runs `task`."""
+        settings = self.settings.rungs[name]
+        key = engine_key(settings, task.name)
+        if key not in self._engines:
+            self._engines[key] = open_engine(self.settings, settings, task.name)
+        return OpenRung(
+            settings, self._engines[key], read_calibrator(self.calibrator_path(task, name))
+        )
+
+    def calibrator_path(self, task: Task, rung: str) -> Path:
+        """Where the calibrator of `rung` on `task` lives."""
+        return self.certificates / task.name / f"{rung}.calibrator.json"
+
+    def course(self, task_name: str, label: Privacy) -> Course:
+        """The prepared way for rows of this task with this label; made once, then remembered.
+
+        Raises:
+            ConfigError, ModelError, CertificateError: a file it needs is wrong.
+        """
+        key = (task_name, label)
+        if key not in self._courses:
+            self._courses[key] = self._prepare(self.task(task_name), label)
+        return self._courses[key]
+
+    def _prepare(self, task: Task, label: Privacy) -> Course:
+        ladder = self.settings.ladder(task.ladder)
+        allowed = allowed_set(
+            self.settings.policy, label, [(rung.name, rung.where) for rung in ladder]
+        )
+        rungs = {name: self.rung(name, task) for name in allowed.rungs}
+        certificate = read_certificate(self.certificates, task.name, self.target(task))
+        rules = make_rules(
+            {name: rung.settings.accept for name, rung in rungs.items()},
+            label,
+            certificate,
+            certified_fingerprint(task, allowed, rungs),
+        )
+        return Course(
+            task, allowed, rungs, rules, certificate, CostEstimate(self.settings, task)
+        )
+
+    async def aclose(self) -> None:
+        """Release every engine."""
+        for engine in self._engines.values():
+            await engine.aclose()
+        self._engines.clear()
+        self._courses.clear()
+
+
+def certified_fingerprint(
+    task: Task, allowed: AllowedSet, rungs: Mapping[str, OpenRung]
+) -> dict[str, str]:
+    """The fingerprint of what would run now, for the rungs of `allowed` that ask to be certified."""
+    identities = [
+        RungIdentity(
+            name,
+            rung.engine.identity(task),
+            rung.calibrator.digest if rung.calibrator is not None else "none",
+        )
+        for name, rung in rungs.items()
+        if rung.settings.accept is Accept.CERTIFIED
+    ]
+    return fingerprint(task, allowed, identities)
