@@ -33,7 +33,17 @@ class Climb:
         digest: keyed digest of its input.
     """
 
-    __slots__ = ("attempts", "course", "digest", "id", "index", "request", "_ended", "_started", "_value")
+    __slots__ = (
+        "_ended",
+        "_started",
+        "_value",
+        "attempts",
+        "course",
+        "digest",
+        "id",
+        "index",
+        "request",
+    )
 
     def __init__(self, index: int, request: Request, course: Course, digest: str) -> None:
         self.index = index

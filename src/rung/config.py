@@ -63,7 +63,8 @@ class Price(msgspec.Struct, frozen=True):
     def cost(self, usage: Usage) -> int:
         """Nano-units for `usage`, rounded up so that a bill is never understated."""
         total = (
-            usage.input_tokens * self.input_per_million + usage.output_tokens * self.output_per_million
+            usage.input_tokens * self.input_per_million
+            + usage.output_tokens * self.output_per_million
         )
         return -(-total // 1_000_000)
 

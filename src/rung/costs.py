@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rung.config import Price, RungSettings, Settings
-from rung.prompts import build_messages
+from rung.prompts import messages
 from rung.receipt import Usage
 from rung.task import Kind, Task, Text
 
@@ -32,7 +32,7 @@ class CostEstimate:
 
     def __init__(self, settings: Settings, task: Task) -> None:
         self.price = top_price(settings, settings.ladder(task.ladder))
-        around = sum(len(m.content) for m in build_messages(task, Text("")))
+        around = sum(len(m.content) for m in messages(task, Text("")))
         self._around = around
         self._answer = ANSWER_TOKENS[task.kind]
 

@@ -11,16 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
-from urllib.parse import urlsplit
 
 import msgspec
 
 from rung.climb import Climb, Finished
-from rung.ids import new_id, now
+from rung.egress import EgressGate
 from rung.ledger.digest import KeyedDigest
-from rung.ledger.writer import Egress, Ledger, ReceiptEntry
+from rung.ledger.writer import Ledger, ReceiptEntry
 from rung.outcome import perform
-from rung.policy import AllowedSet, Place, effective_label
+from rung.policy import AllowedSet, effective_label
 from rung.project import OpenRung, Project
 from rung.receipt import Answer, Attempt, Verdict
 from rung.review import ReviewItem, ReviewStore
@@ -78,6 +77,7 @@ class Ladder:
     ) -> None:
         self.project = project
         self.ledger = ledger
+        self.gate = EgressGate(ledger, digest)
         self._digest = digest
         self._reviews = reviews
         self._slots: dict[str, asyncio.Semaphore] = {}
@@ -166,9 +166,15 @@ class Ladder:
     async def _attempt(self, rung: OpenRung, climbs: Sequence[Climb], goal: _Goal) -> None:
         """Run one micro-batch on one rung, then let its members climb on."""
         async with self._slot(rung):
-            await self._note_egress(rung, climbs)
-            requests = [climb.request for climb in climbs]
-            outcomes = await perform(rung, climbs[0].course.task, requests)
+            course = climbs[0].course
+            outcomes = await perform(
+                rung,
+                course.task,
+                course.allowed,
+                [climb.request for climb in climbs],
+                gate=self.gate,
+                receipts=[climb.id for climb in climbs],
+            )
         for climb, outcome in zip(climbs, outcomes, strict=True):
             climb.add(rung, outcome)
         await self._climb(climbs, goal)
@@ -184,34 +190,10 @@ class Ladder:
         for finished in done:
             goal.answers[finished.index] = finished.answer
 
-    async def _note_egress(self, rung: OpenRung, climbs: Sequence[Climb]) -> None:
-        """Write down what is about to leave this device; nothing leaves unless that is durable."""
-        settings = rung.settings
-        if settings.where is Place.DEVICE:
-            return
-        entries = [
-            Egress(
-                id=new_id(),
-                created=now(),
-                receipt=climb.id,
-                task=climb.course.task.name,
-                rung=settings.name,
-                where=settings.where.value,
-                host=urlsplit(settings.base_url or "").netloc,
-                label=climb.course.allowed.label.value,
-                rule=climb.course.allowed.rule,
-                input_digest=climb.digest,
-            )
-            for climb in climbs
-        ]
-        await self.ledger.append(entries)
-
     def _slot(self, rung: OpenRung) -> asyncio.Semaphore:
         """The rung's limit of attempts in flight."""
         settings = rung.settings
-        return self._slots.setdefault(
-            settings.name, asyncio.Semaphore(settings.limits.concurrency)
-        )
+        return self._slots.setdefault(settings.name, asyncio.Semaphore(settings.limits.concurrency))
 
     async def aclose(self) -> None:
         """Release engines, seal the ledger, close the review store."""

@@ -11,21 +11,29 @@ import time
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
 
+from rung.egress import EgressGate
 from rung.engines.protocol import (
     Classification,
     ClassifyRequest,
     Finish,
     GenerateRequest,
     Generation,
-    Support,
 )
 from rung.errors import EngineError
+from rung.policy import AllowedSet
 from rung.project import OpenRung
-from rung.prompts import build_messages
+from rung.prompts import messages
 from rung.receipt import JsonValue, Usage, Verdict
-from rung.task import Kind, Request, Task, Text
-from rung.trust.signals import classification_signals, extraction_signals
+from rung.task import Kind, Request, Task
+from rung.trust.confidence import confidence_of
+from rung.trust.signals import (
+    classification_signals,
+    extraction_signals,
+    leaf_strings,
+    share_in_source,
+)
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -47,13 +55,32 @@ class Outcome(msgspec.Struct, frozen=True):
     first_token_ms: float | None = None
 
 
-async def perform(rung: OpenRung, task: Task, requests: Sequence[Request]) -> list[Outcome]:
-    """Outcomes of `requests` on `rung`, in order."""
+async def perform(
+    rung: OpenRung,
+    task: Task,
+    allowed: AllowedSet,
+    requests: Sequence[Request],
+    *,
+    gate: EgressGate,
+    receipts: Sequence[str],
+) -> list[Outcome]:
+    """Outcomes of `requests` on `rung`, in order. The only place where an engine is given a text.
+
+    Args:
+        rung: what runs.
+        task: what is asked.
+        allowed: what policy decided for these requests.
+        requests: the texts, all of one task and label.
+        gate: every text passes it first.
+        receipts: the receipt id of each request.
+
+    Raises:
+        PolicyError, StorageError: from the gate; nothing was sent.
+    """
+    await gate.check(rung.settings, task, allowed, requests, receipts)
     if task.kind is Kind.CLASSIFY:
         return await _classify(rung, task, requests)
-    return list(
-        await asyncio.gather(*(_generate(rung, task, request) for request in requests))
-    )
+    return list(await asyncio.gather(*(_generate(rung, task, request) for request in requests)))
 
 
 def failed(error: Exception, latency_ms: float) -> Outcome:
@@ -79,11 +106,10 @@ async def _classify(rung: OpenRung, task: Task, requests: Sequence[Request]) -> 
         return [failed(error, _ms(started)) for _ in requests]
     share = _ms(started) / len(requests)
     signals = classification_signals(result.probabilities, texts)
-    confidences = (
-        rung.calibrator.confidence(signals) if rung.calibrator is not None else signals.raw()
-    ).tolist()
+    confidences = confidence_of(rung.calibrator, signals)
+    confidences[signals.predicted != result.chosen] = np.nan  # the evidence is for another label
     return [
-        _classified(result, index, task, confidences[index], share)
+        _classified(result, index, task, float(confidences[index]), share)
         for index in range(len(requests))
     ]
 
@@ -116,7 +142,7 @@ async def _generate(rung: OpenRung, task: Task, request: Request) -> Outcome:
     try:
         result = await rung.engine.generate(
             GenerateRequest(
-                messages=build_messages(task, request.typed_input),
+                messages=messages(task, request.typed_input),
                 max_tokens=task.max_output_tokens,
                 schema=task.schema,
                 schema_name=task.name,
@@ -146,9 +172,10 @@ def _generated(
     if problem is not None:
         return msgspec.structs.replace(outcome, verdict=Verdict.INVALID, reason=problem)
     confidence = None
-    if task.kind is Kind.EXTRACT and rung.calibrator is not None:
-        signals = extraction_signals([value], [request.text], [result.tokens])
-        confidence = _known(float(rung.calibrator.confidence(signals)[0]))
+    if task.kind is Kind.EXTRACT:
+        grounded = share_in_source(leaf_strings(value), request.text)
+        signals = extraction_signals([True], [grounded], texts=[request.text])
+        confidence = _known(float(confidence_of(rung.calibrator, signals)[0]))
     return msgspec.structs.replace(outcome, value=value, confidence=confidence)
 
 

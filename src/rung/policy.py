@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -23,19 +24,23 @@ class Place(enum.StrEnum):
     ANYWHERE = "anywhere"
 
 
-class Policy(msgspec.Struct, frozen=True):
-    """The egress matrix: for each label, the places its texts may be sent to. An absent label may go nowhere.
-
-    Attributes:
-        egress: label to allowed places. The default keeps personal and secret texts on the device.
-    """
-
-    egress: Mapping[Privacy, frozenset[Place]] = {
+DEFAULT_EGRESS = MappingProxyType(
+    {
         Privacy.PUBLIC: frozenset(Place),
         Privacy.INTERNAL: frozenset({Place.DEVICE, Place.SITE}),
         Privacy.PERSONAL: frozenset({Place.DEVICE}),
         Privacy.SECRET: frozenset({Place.DEVICE}),
     }
+)
+"""What applies when `rung.toml` states no matrix: personal and secret texts stay on the device."""
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """The egress matrix: for each label, the places its texts may be sent to. An absent label may go nowhere."""
+
+    egress: Mapping[Privacy, frozenset[Place]] = msgspec.field(
+        default_factory=lambda: DEFAULT_EGRESS
+    )
 
 
 class Refusal(msgspec.Struct, frozen=True):

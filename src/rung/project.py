@@ -15,12 +15,13 @@ from rung.config import Accept, RungSettings, Settings
 from rung.costs import CostEstimate
 from rung.engines.opening import engine_key, open_engine
 from rung.engines.protocol import Engine
+from rung.errors import ModelError
 from rung.policy import AllowedSet, allowed_set
 from rung.settingsfile import load_settings
 from rung.task import Privacy, Task
 from rung.taskfile import find_task
 from rung.trust.acceptance import Rule, make_rules
-from rung.trust.calibrator import Calibrator, read_calibrator
+from rung.trust.calibrator import Calibrator
 from rung.trust.certificate import Certificate, read_certificate
 from rung.trust.fingerprint import RungIdentity, fingerprint
 
@@ -93,13 +94,20 @@ class Project:
         key = engine_key(settings, task.name)
         if key not in self._engines:
             self._engines[key] = open_engine(self.settings, settings, task.name)
-        return OpenRung(
-            settings, self._engines[key], read_calibrator(self.calibrator_path(task, name))
-        )
+        return OpenRung(settings, self._engines[key], self._calibrator(task, name))
 
     def calibrator_path(self, task: Task, rung: str) -> Path:
         """Where the calibrator of `rung` on `task` lives."""
         return self.certificates / task.name / f"{rung}.calibrator.json"
+
+    def _calibrator(self, task: Task, rung: str) -> Calibrator | None:
+        path = self.calibrator_path(task, rung)
+        try:
+            return Calibrator.from_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ModelError as error:
+            raise ModelError(f"{path}: {error.message}", hint=error.hint) from error
 
     def course(self, task_name: str, label: Privacy) -> Course:
         """The prepared way for rows of this task with this label; made once, then remembered.
@@ -125,9 +133,7 @@ class Project:
             certificate,
             certified_fingerprint(task, allowed, rungs),
         )
-        return Course(
-            task, allowed, rungs, rules, certificate, CostEstimate(self.settings, task)
-        )
+        return Course(task, allowed, rungs, rules, certificate, CostEstimate(self.settings, task))
 
     async def aclose(self) -> None:
         """Release every engine."""

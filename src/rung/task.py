@@ -37,7 +37,7 @@ class Privacy(enum.StrEnum):
     PUBLIC = "public"
     INTERNAL = "internal"
     PERSONAL = "personal"
-    SECRET = "secret"
+    SECRET = "secret"  # noqa: S105 - a privacy label
 
     @property
     def rank(self) -> int:
@@ -146,7 +146,9 @@ def _compile_schema(task: Task) -> jsonschema_rs.Validator:
     try:
         return jsonschema_rs.validator_for(schema, retriever=_refuse_remote)
     except (jsonschema_rs.ValidationError, ValueError) as error:
-        raise ConfigError(f"task {task.name!r}: schema is not a valid JSON Schema: {error}") from error
+        raise ConfigError(
+            f"task {task.name!r}: schema is not a valid JSON Schema: {error}"
+        ) from error
 
 
 def _refuse_remote(uri: str) -> JsonValue:

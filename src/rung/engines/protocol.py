@@ -7,8 +7,8 @@ the ledger. Failures are `EngineError`s, each carrying the verdict its attempt e
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -194,4 +194,13 @@ class Engine(Protocol):
 
     async def aclose(self) -> None:
         """Release connections and memory; safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class KnowsTraining(Protocol):
+    """An engine that knows which texts its model was trained on."""
+
+    def trained_on(self, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """(texts,) whether each text, normalised, was a training row."""
         ...

@@ -56,7 +56,9 @@ def make_rules(
     """
     certified = tuple(rung for rung, accept in accepts.items() if accept is Accept.CERTIFIED)
     found, reason = _statement(certificate, certified, label, fingerprint)
-    rules = {rung: Rule(accept, reason="not asked to be certified") for rung, accept in accepts.items()}
+    rules = {
+        rung: Rule(accept, reason="not asked to be certified") for rung, accept in accepts.items()
+    }
     for rung in certified:
         rules[rung] = Rule(Accept.CERTIFIED, reason=reason)
     if certificate is None or found is None:
@@ -90,7 +92,10 @@ def _statement(
         return None, "no certificate at this target"
     found = certificate.for_rungs(rungs, label)
     if found is None:
-        return None, f"certificate {certificate.id} has no rows labelled {label.value} on these rungs"
+        return (
+            None,
+            f"certificate {certificate.id} has no rows labelled {label.value} on these rungs",
+        )
     if not found.certified:
         return None, f"certificate {certificate.id} could not certify this: {found.reason}"
     differing = changed(found.fingerprint, fingerprint)
@@ -108,16 +113,15 @@ def judge(rule: Rule, confidence: float | None, path: Sequence[Verdict]) -> Judg
         path: verdicts of the lower rungs that were tried.
     """
     if rule.accept is Accept.CONTRACT:
-        return Judgement(
-            Verdict.ACCEPTED, "the output keeps its contract", Standing.UNCERTIFIED
-        )
+        return Judgement(Verdict.ACCEPTED, "the output keeps its contract", Standing.UNCERTIFIED)
     if rule.accept is Accept.NEVER:
         return Judgement(Verdict.UNSURE, "this rung is observed, never accepted")
     if rule.threshold is None:
         return Judgement(Verdict.UNSURE, rule.reason)
     if any(verdict is not Verdict.UNSURE for verdict in path):
         return Judgement(
-            Verdict.UNSURE, "a lower rung failed on this row, and the certificate covers no such rows"
+            Verdict.UNSURE,
+            "a lower rung failed on this row, and the certificate covers no such rows",
         )
     if confidence is None:
         return Judgement(Verdict.UNSURE, "the engine gave no evidence of its confidence")

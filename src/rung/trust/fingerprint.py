@@ -35,7 +35,7 @@ def fingerprint(
     """
     named = {
         "task": task.digest,
-        "signals": SIGNALS_VERSION,
+        "signals": f"v{SIGNALS_VERSION}",
         "policy": f"{allowed.rule}={','.join(allowed.rungs)}",
         "ladder": ",".join(identity.rung for identity in identities),
     }

@@ -1,0 +1,60 @@
+"""Options that several verbs share, so that they read and behave the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rung.errors import UserError
+from rung.quantities import parse_share
+from rung.task import Privacy
+
+
+class Share(click.ParamType):
+    """A share written as `2%` or `0.02`."""
+
+    name = "share"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The share as a number between 0 and 1."""
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_share(str(value))
+        except (ValueError, UserError) as error:
+            self.fail(str(error), param, ctx)
+
+
+class PrivacyLabel(click.ParamType):
+    """One of the four privacy labels."""
+
+    name = "label"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Privacy:
+        """The label as a `Privacy`."""
+        try:
+            return Privacy(value)
+        except ValueError:
+            self.fail(f"{value!r} is not one of {', '.join(Privacy)}", param, ctx)
+
+
+config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="The rung.toml to use; without it the nearest one upwards.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+target_option = click.option(
+    "--target",
+    type=Share(),
+    help="Largest share of wrong answers, such as 2%; without it the task's own.",
+)
+privacy_option = click.option(
+    "--privacy", type=PrivacyLabel(), help="Raise the text's privacy label (it cannot be lowered)."
+)
