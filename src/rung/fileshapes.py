@@ -69,7 +69,7 @@ class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A table in which an unknown key is a mistake."""
 
 
-class PriceTable(_Table):
+class PriceTable(_Table, frozen=True):
     """What a model charges, noted on a day."""
 
     input_per_million: Annotated[Money, Meta(description="Price of a million input tokens.")]
@@ -85,7 +85,7 @@ class PriceTable(_Table):
     date: Annotated[datetime.date | None, Meta(description="The day the price was noted.")] = None
 
 
-class FrontierTable(PriceTable):
+class FrontierTable(PriceTable, frozen=True):
     """Prices of a frontier model, for estimates of what a batch would have cost there."""
 
     name: Annotated[
@@ -93,7 +93,7 @@ class FrontierTable(PriceTable):
     ] = None
 
 
-class TimeoutsTable(_Table):
+class TimeoutsTable(_Table, frozen=True):
     """Seconds after which an attempt ends with verdict `timeout`."""
 
     connect: Annotated[Seconds, Meta(description="Until the server is connected.")] = (
@@ -110,7 +110,7 @@ class TimeoutsTable(_Table):
     )
 
 
-class LimitsTable(_Table):
+class LimitsTable(_Table, frozen=True):
     """How hard a rung may be driven."""
 
     concurrency: Annotated[
@@ -149,7 +149,7 @@ class LimitsTable(_Table):
     ] = None
 
 
-class RungTable(_Table):
+class RungTable(_Table, frozen=True):
     """One rung: a named model on an engine."""
 
     engine: Annotated[EngineName, Meta(description="What runs the model.")]
@@ -218,7 +218,7 @@ class RungTable(_Table):
     limits: LimitsTable = LimitsTable()
 
 
-class LedgerTable(_Table):
+class LedgerTable(_Table, frozen=True):
     """Where the ledger is and what it keeps."""
 
     url: Annotated[
@@ -244,7 +244,7 @@ class LedgerTable(_Table):
     ] = LedgerSettings().retention_days
 
 
-class PolicyTable(_Table):
+class PolicyTable(_Table, frozen=True):
     """What may leave the machine."""
 
     egress: Annotated[
@@ -257,7 +257,7 @@ class PolicyTable(_Table):
     ] = None
 
 
-class SettingsFile(_Table):
+class SettingsFile(_Table, frozen=True):
     """Settings of a Rung project: `rung.toml`."""
 
     format: Format
@@ -295,7 +295,7 @@ class SettingsFile(_Table):
     )
 
 
-class QualityTable(_Table):
+class QualityTable(_Table, frozen=True):
     """The quality bar of a task."""
 
     max_error: Annotated[
@@ -306,14 +306,16 @@ class QualityTable(_Table):
     )
 
 
-LabelName = Annotated[str, Meta(min_length=1)]
+LabelName = Annotated[str, Meta(min_length=1, extra={"must": "text that is not empty"})]
 
 
-class TaskFile(_Table):
+class TaskFile(_Table, frozen=True):
     """One task, as a typed contract: `tasks/NAME.toml`."""
 
     format: Format
-    kind: Annotated[Kind, Meta(description="The shape of the work.")]
+    kind: Annotated[
+        Kind, Meta(description="The shape of the work.", extra={"otherwise": Kind.CHAT})
+    ]
     name: Annotated[
         Name | None, Meta(description="The task's name: the file's name without `.toml`.")
     ] = None

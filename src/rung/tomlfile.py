@@ -160,8 +160,9 @@ def shown_value(value: object) -> str:
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` when a known word is close to `word`, else nothing."""
-    close = difflib.get_close_matches(str(word), list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    close = difflib.get_close_matches(str(word), list(known), n=3)
+    swapped = [other for other in close if sorted(other) == sorted(str(word))]
+    return f"; did you mean {(swapped or close)[0]!r}?" if close else ""
 
 
 def one_of(known: Iterable[str]) -> str:

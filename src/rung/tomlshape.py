@@ -47,7 +47,7 @@ def read_table(shape: type[Shape], data: object, at: Key, mistakes: Mistakes) ->
         if key in data:
             value = read_value(field.type, data[key], (*at, key), mistakes)
         elif field.required:
-            mistakes.add(at, f"{shown_key((*at, key))} is missing: {must_be(field.type)}")
+            mistakes.add((*at, key), f"{shown_key((*at, key))} is missing: {must_be(field.type)}")
             value = MISSING
         else:
             continue

@@ -1,0 +1,381 @@
+"""Reading `rung.toml`: find it, check it, and turn every mistake into a sentence with its line.
+
+The keys and their types are in `fileshapes`; here is what one setting asks of another. What valid settings are
+used for is in `config`. No environment variable is read and nothing is connected.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import string
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from urllib.parse import urlsplit
+
+from rung.config import EngineName, LedgerSettings, Limits, Price, RungSettings, Settings, Timeouts
+from rung.errors import ConfigError, InternalError
+from rung.fileshapes import PriceTable, RungTable, SettingsFile, money
+from rung.policy import Place, Policy
+from rung.tomlfile import (
+    Document,
+    Key,
+    Mistakes,
+    did_you_mean,
+    one_of,
+    read_document,
+    shown_key,
+    shown_path,
+    shown_value,
+)
+from rung.tomlshape import read_table
+
+FILE_NAME = "rung.toml"
+
+SECRET_KEYS = frozenset(
+    {"api_key", "apikey", "key", "secret", "token", "password", "api_token", "access_token", "auth"}
+)
+"""Keys that would hold a secret in a file that is meant to be shared; refused without showing the value."""
+
+
+def find_settings(start: Path | None = None) -> Path:
+    """The nearest `rung.toml` in `start` (the current folder when None) or a folder above it.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    folder = (start or Path.cwd()).absolute()
+    for candidate in (folder, *folder.parents):
+        if (candidate / FILE_NAME).is_file():
+            return candidate / FILE_NAME
+    raise ConfigError(
+        f"no {FILE_NAME} in {str(folder)!r} or any folder above it",
+        hint="rung init writes a starting project; --config names a file elsewhere",
+    )
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """The settings in the file at `path`, in `path/rung.toml` for a folder, or in the nearest `rung.toml` upwards.
+
+    Raises:
+        ConfigError: there is none, or it is wrong; every mistake of the file with its line.
+    """
+    path = find_settings() if path is None else path
+    path = path / FILE_NAME if path.is_dir() else path
+    document = read_document(path)
+    mistakes = Mistakes(document)
+    _refuse_secrets(document, mistakes)
+    file = read_table(SettingsFile, document.data, (), mistakes)
+    settings = _Settings(file, document, mistakes).build() if file is not None else None
+    mistakes.raise_any()
+    if settings is None:
+        raise InternalError(f"{path}: not readable, yet nothing is wrong with it")
+    return settings
+
+
+class _Settings:
+    """The cross-checks of one file, and the settings made of it."""
+
+    def __init__(self, file: SettingsFile, document: Document, mistakes: Mistakes) -> None:
+        self._file = file
+        self._root = document.path.absolute().parent
+        self._mistakes = mistakes
+        rungs = document.data.get("rungs")
+        self._declared = tuple(rungs) if isinstance(rungs, Mapping) else ()
+
+    def build(self) -> Settings:
+        """The settings; worth using only when no mistake was noted."""
+        file = self._file
+        self._check_ladders()
+        rungs = {
+            name: rung
+            for name, table in file.rungs.items()
+            if (rung := self._rung(name, table)) is not None
+        }
+        frontier = self._price(file.frontier, ("frontier",))
+        self._check_currencies(rungs, frontier)
+        for key in ("tasks_dir", "certificates_dir"):
+            self._check_below((key,), getattr(file, key))
+        return Settings(
+            root=self._root,
+            rungs=rungs,
+            ladders=file.ladders,
+            policy=_policy(file),
+            ledger=LedgerSettings(
+                url=file.ledger.url,
+                store_text=file.ledger.store_text,
+                retention_days=file.ledger.retention_days,
+            ),
+            frontier=frontier,
+            tasks_dir=file.tasks_dir,
+            certificates_dir=file.certificates_dir,
+        )
+
+    def _check_ladders(self) -> None:
+        for ladder, rungs in self._file.ladders.items():
+            for index, name in enumerate(rungs):
+                at = ("ladders", ladder, index)
+                if name not in self._declared:
+                    self._mistakes.add(
+                        at,
+                        f"ladders.{ladder} names {name!r}, which is no rung"
+                        + (did_you_mean(name, self._declared) or _declared_here(self._declared)),
+                    )
+                elif name in rungs[:index]:
+                    self._mistakes.add(at, f"ladders.{ladder} names {name!r} twice")
+
+    def _rung(self, name: str, table: RungTable) -> RungSettings | None:
+        """One rung, None when it is not sound enough to go on with."""
+        at = ("rungs", name)
+        for key in _NOT_FOR[table.engine]:
+            if getattr(table, key) is not None:
+                self._mistakes.add(
+                    (*at, key),
+                    f"rungs.{name}.{key} does nothing for engine {table.engine.value!r}; remove it",
+                )
+        missing = [key for key in _NEEDED[table.engine] if getattr(table, key) is None]
+        for key in missing:
+            self._mistakes.add(
+                at, f"rungs.{name}.{key} is missing: engine {table.engine.value!r} needs it"
+            )
+        if missing:
+            return None
+        if table.engine is EngineName.REPLAY:
+            return self._replay(name, table)
+        if table.engine is EngineName.STUDENT:
+            self._check_student(name, table)
+        else:
+            self._check_address(name, table)
+        return self._settled(
+            name,
+            table,
+            model=table.model or "",
+            where=table.where or Place.DEVICE,
+            price=self._price(table.price, (*at, "price")),
+        )
+
+    def _replay(self, name: str, table: RungTable) -> RungSettings | None:
+        """A replay rung: its model, place and price are those of the rung it replays."""
+        at = ("rungs", name)
+        self._check_below((*at, "recording"), table.recording or "")
+        target = self._file.rungs.get(table.replays or "")
+        if target is None or target.engine is EngineName.REPLAY:
+            if table.replays not in self._declared:
+                others = [rung for rung in self._declared if rung != name]
+                self._mistakes.add(
+                    (*at, "replays"),
+                    f"rungs.{name}.replays names {table.replays!r}, which is no rung"
+                    + (did_you_mean(table.replays, others) or _declared_here(others)),
+                )
+            elif target is not None:
+                self._mistakes.add(
+                    (*at, "replays"),
+                    f"rungs.{name}.replays names {table.replays!r}, which is a replay itself",
+                )
+            return None
+        where = target.where or Place.DEVICE
+        if table.where not in (None, where):
+            self._mistakes.add(
+                (*at, "where"),
+                f"rungs.{name}.where is {table.where!s}, but {table.replays!r}, which it replays, "
+                f"runs at {where.value!r}; remove it",
+            )
+        price = self._price(target.price, ("rungs", table.replays or "", "price"))
+        return self._settled(name, table, model=target.model or "", where=where, price=price)
+
+    def _settled(
+        self, name: str, table: RungTable, *, model: str, where: Place, price: Price | None
+    ) -> RungSettings:
+        limits, timeouts = table.limits, table.timeouts
+        return RungSettings(
+            name=name,
+            engine=table.engine,
+            model=model,
+            where=where,
+            accept=table.accept,
+            base_url=table.base_url,
+            api_key_env=table.api_key_env,
+            recording=table.recording,
+            replays=table.replays,
+            mode=table.mode,
+            temperature=table.temperature,
+            seed=table.seed,
+            price=price,
+            timeouts=Timeouts(
+                connect=timeouts.connect,
+                first_token=timeouts.first_token,
+                between_tokens=timeouts.between_tokens,
+                total=timeouts.total,
+            ),
+            limits=Limits(
+                concurrency=limits.concurrency,
+                retries=limits.retries,
+                retry_budget_s=limits.retry_budget_s,
+                context_tokens=limits.context_tokens,
+            ),
+        )
+
+    def _check_student(self, name: str, table: RungTable) -> None:
+        at = ("rungs", name)
+        if table.where not in (None, Place.DEVICE):
+            self._mistakes.add(
+                (*at, "where"),
+                f"rungs.{name}.where must be 'device', not {table.where.value!r}: "
+                "a student runs in this process",
+            )
+        try:
+            fields = {field for _, field, _, _ in string.Formatter().parse(table.model or "")}
+        except ValueError:
+            fields = {"{"}
+        if not table.model or fields - {None, "task"}:
+            self._mistakes.add(
+                (*at, "model"),
+                f"rungs.{name}.model must be a folder in which only {{task}} stands for something, "
+                f"not {shown_value(table.model)}",
+            )
+
+    def _check_address(self, name: str, table: RungTable) -> None:
+        """Refuse an address that would send texts farther, or more openly, than the settings say."""
+        at = ("rungs", name, "base_url")
+        key = shown_key(at)
+        problem = _address_problem(table.base_url or "")
+        if problem is not None:
+            self._mistakes.add(at, f"{key} {problem}")
+            return
+        address = urlsplit(table.base_url or "")
+        host = address.hostname or ""
+        if _is_loopback(host):
+            return
+        if table.where is Place.DEVICE:
+            self._mistakes.add(
+                at,
+                f"{key} is on {host!r}, but rungs.{name}.where says 'device': texts that may not leave "
+                "this device would be sent there; use a loopback address, or say 'site', 'region' or 'anywhere'",
+            )
+        elif address.scheme == "http" and table.where is not Place.SITE:
+            self._mistakes.add(
+                at,
+                f"{key} sends texts unencrypted to {host!r}: use https:// "
+                '(http:// is for loopback addresses and for where = "site")',
+            )
+
+    def _price(self, table: PriceTable | None, at: Key) -> Price | None:
+        if table is None:
+            return None
+        return Price(
+            input_per_million=self._money(table.input_per_million, (*at, "input_per_million")),
+            output_per_million=self._money(table.output_per_million, (*at, "output_per_million")),
+            currency=table.currency,
+            date=table.date.isoformat() if table.date else "",
+        )
+
+    def _money(self, amount: str | float, at: Key) -> int:
+        try:
+            return money(amount)
+        except ValueError as error:
+            self._mistakes.add(at, f"{shown_key(at)}: {error}")
+            return 0
+
+    def _check_currencies(self, rungs: Mapping[str, RungSettings], frontier: Price | None) -> None:
+        """One currency a file: costs are added up and compared, and Rung knows no exchange rates."""
+        prices: list[tuple[Key, Price]] = [
+            (("rungs", name, "price", "currency"), rung.price)
+            for name, rung in rungs.items()
+            if rung.price is not None and rung.engine is not EngineName.REPLAY
+        ]
+        if frontier is not None:
+            prices.append((("frontier", "currency"), frontier))
+        for at, price in prices[1:]:
+            first_at, first = prices[0]
+            if price.currency != first.currency:
+                self._mistakes.add(
+                    at,
+                    f"{shown_key(at)} is {price.currency!r}, but {shown_key(first_at)} is "
+                    f"{first.currency!r}: use one currency",
+                )
+
+    def _check_below(self, at: Key, relative: str) -> None:
+        if not stays_below(self._root, relative):
+            self._mistakes.add(
+                at,
+                f"{shown_key(at)} must stay below the folder of {FILE_NAME}, "
+                f"not {shown_value(relative)}",
+            )
+
+
+_NEEDED: dict[EngineName, tuple[str, ...]] = {
+    EngineName.STUDENT: ("model",),
+    EngineName.OPENAI: ("model", "where", "base_url"),
+    EngineName.REPLAY: ("recording", "replays"),
+}
+
+_NOT_FOR: dict[EngineName, tuple[str, ...]] = {
+    EngineName.STUDENT: ("base_url", "api_key_env", "recording", "replays"),
+    EngineName.OPENAI: ("recording", "replays"),
+    EngineName.REPLAY: ("model", "base_url", "api_key_env", "price"),
+}
+
+
+def stays_below(root: Path, relative: str) -> bool:
+    """Whether `relative` is a path below `root`, links followed; the same answer on every system."""
+    windows = PureWindowsPath(relative)
+    if windows.drive or windows.root or PurePosixPath(relative).is_absolute():
+        return False
+    if ".." in windows.parts or "\0" in relative:
+        return False
+    return (root / relative).resolve().is_relative_to(root.resolve())
+
+
+def _policy(file: SettingsFile) -> Policy:
+    """The egress matrix as written, or the default one when the file has none."""
+    if file.policy.egress is None:
+        return Policy()
+    return Policy({label: frozenset(places) for label, places in file.policy.egress.items()})
+
+
+def _address_problem(url: str) -> str | None:
+    """What is wrong with the form of a server's address; never shows a password in it."""
+    try:
+        address = urlsplit(url)
+        port = address.port
+    except ValueError:
+        return f'must be an address such as "http://127.0.0.1:11434/v1", not {shown_value(url)}'
+    if address.username is not None or address.password is not None:
+        return (
+            "holds a user name or password; name an environment variable with api_key_env instead"
+        )
+    if (
+        address.scheme not in ("http", "https")
+        or not address.hostname
+        or port == 0
+        or any(character.isspace() for character in url)
+    ):
+        return f'must be an address such as "http://127.0.0.1:11434/v1", not {shown_value(url)}'
+    if address.query or address.fragment:
+        return "must end with the path; remove what follows '?' or '#'"
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.rstrip(".").lower() == "localhost"
+
+
+def _refuse_secrets(document: Document, mistakes: Mistakes) -> None:
+    """Note keys that would hold a secret, without their values, and drop them from what is checked further."""
+    rungs = document.data.get("rungs")
+    for name, table in rungs.items() if isinstance(rungs, dict) else ():
+        if not isinstance(table, dict):
+            continue
+        for key in [key for key in table if key.lower().replace("-", "_") in SECRET_KEYS]:
+            del table[key]
+            mistakes.add(
+                ("rungs", name, key),
+                f"rungs.{name}.{key} would keep a secret in {shown_path(document.path)}; "
+                'put it in an environment variable and name that with api_key_env = "NAME"',
+            )
+
+
+def _declared_here(names: tuple[str, ...] | list[str]) -> str:
+    return f"; declared: {one_of(names)}" if names else "; none is declared"

@@ -1,0 +1,272 @@
+"""Reading `tasks/NAME.toml`: check it, resolve the files it names, and turn every mistake into a sentence.
+
+The keys and their types are in `fileshapes`; here is what one key asks of another. What a task is used for is in
+`task`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from rung.config import Settings
+from rung.errors import ConfigError, InternalError
+from rung.fileshapes import TaskFile, share
+from rung.receipt import JsonValue
+from rung.settingsfile import stays_below
+from rung.task import Contract, Kind, Label, Quality, Task
+from rung.tomlfile import (
+    Document,
+    Key,
+    Mistakes,
+    did_you_mean,
+    one_of,
+    read_document,
+    read_text,
+    shown_key,
+    shown_path,
+    shown_value,
+)
+from rung.tomlshape import read_table
+
+KIND_KEYS: dict[str, Kind] = {
+    "labels": Kind.CLASSIFY,
+    "labels_file": Kind.CLASSIFY,
+    "schema": Kind.EXTRACT,
+    "schema_file": Kind.EXTRACT,
+}
+"""Keys that only one kind of task takes; that kind needs exactly one of them."""
+
+
+def load_task(path: Path, settings: Settings | None = None) -> Task:
+    """The task in the file at `path`.
+
+    Args:
+        path: a `.toml` file.
+        settings: when given, the task's ladder must be declared there.
+
+    Raises:
+        ConfigError: the file is missing or wrong; every mistake with its line.
+    """
+    document = read_document(path)
+    mistakes = Mistakes(document)
+    file = read_table(TaskFile, document.data, (), mistakes)
+    task = _Reader(file, document, mistakes, settings).build() if file is not None else None
+    mistakes.raise_any()
+    if task is None:
+        raise InternalError(f"{path}: not readable, yet nothing is wrong with it")
+    return task
+
+
+def load_tasks(settings: Settings) -> dict[str, Task]:
+    """Every task of the project by name, in alphabetical order.
+
+    Raises:
+        ConfigError: the folder of tasks is missing, or a task file is wrong; the mistakes of all files together.
+    """
+    tasks: dict[str, Task] = {}
+    wrong: list[ConfigError] = []
+    for path in task_paths(settings):
+        try:
+            tasks[path.stem] = load_task(path, settings)
+        except ConfigError as error:
+            wrong.append(error)
+    if wrong:
+        raise ConfigError("\n".join(error.message for error in wrong), hint=wrong[0].hint)
+    return tasks
+
+
+def find_task(settings: Settings, name: str) -> Task:
+    """The task called `name`; other task files are not read.
+
+    Raises:
+        ConfigError: there is none, or its file is wrong.
+    """
+    paths = {path.stem: path for path in task_paths(settings)}
+    if name in paths:
+        return load_task(paths[name], settings)
+    folder = shown_path(settings.path(settings.tasks_dir))
+    known = f"tasks here: {', '.join(paths)}" if paths else "there are no tasks yet"
+    raise ConfigError(
+        f"no task {name!r} in {folder}{did_you_mean(name, paths)}",
+        hint=f"{known}; a new one is the file {folder}/NAME.toml",
+    )
+
+
+def task_paths(settings: Settings) -> list[Path]:
+    """The project's task files, in alphabetical order.
+
+    Raises:
+        ConfigError: the folder of tasks is missing or cannot be read.
+    """
+    folder = settings.path(settings.tasks_dir)
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == ".toml")
+    except OSError as error:
+        raise ConfigError(
+            f"{shown_path(folder)}: cannot read the folder of tasks: {error.strerror}",
+            hint="rung init writes a starting project; tasks_dir in rung.toml names the folder",
+        ) from error
+
+
+class _Reader:
+    """The cross-checks of one task file, and the task made of it."""
+
+    def __init__(
+        self, file: TaskFile, document: Document, mistakes: Mistakes, settings: Settings | None
+    ) -> None:
+        self._file = file
+        self._path = document.path
+        self._data = document.data
+        self._mistakes = mistakes
+        self._settings = settings
+
+    def build(self) -> Task:
+        """The task; worth using only when no mistake was noted."""
+        file = self._file
+        self._check_name()
+        self._check_kind()
+        self._check_ladder()
+        task = Task(
+            name=self._path.stem,
+            kind=file.kind,
+            instructions=file.instructions.strip(),
+            labels=self._labels(),
+            schema=self._schema(),
+            privacy=file.privacy,
+            quality=Quality(share(file.quality.max_error), share(file.quality.confidence)),
+            max_latency_ms=file.max_latency_ms,
+            ladder=file.ladder,
+            max_output_tokens=file.max_output_tokens,
+        )
+        self._check_schema(task)
+        return task
+
+    def _check_name(self) -> None:
+        stem = self._path.stem
+        if not _is_name(stem):
+            self._mistakes.add(
+                (),
+                f"the file's name {stem!r} is the task's name, and that must be "
+                "1 to 64 letters, digits, '-' and '_', beginning with a letter or digit",
+            )
+        elif self._file.name not in (None, stem):
+            self._mistakes.add(
+                ("name",), f"name {self._file.name!r} must be the file's name, {stem!r}"
+            )
+
+    def _check_kind(self) -> None:
+        """Each kind has its own keys: none of another's, and exactly one where it needs one."""
+        if self._mistakes.touch(("kind",)):
+            return
+        kind = self._file.kind
+        own = [key for key, owner in KIND_KEYS.items() if owner is kind]
+        given = [key for key in KIND_KEYS if key in self._data]
+        for key in given:
+            if key not in own:
+                self._mistakes.add(
+                    (key,),
+                    f"{key} is for kind {KIND_KEYS[key].value!r}; this task's kind is {kind.value!r}",
+                )
+        mine = [key for key in given if key in own]
+        if own and not mine:
+            self._mistakes.add(
+                ("kind",), f"kind {kind.value!r} needs {one_of(own).replace(chr(39), '')}"
+            )
+        elif len(mine) > 1:
+            self._mistakes.add((mine[1],), f"{mine[0]} and {mine[1]} say the same thing; keep one")
+
+    def _check_ladder(self) -> None:
+        if self._settings is None or self._file.ladder in self._settings.ladders:
+            return
+        known = self._settings.ladders
+        self._mistakes.add(
+            ("ladder",),
+            f"ladder {self._file.ladder!r} is not in rung.toml"
+            + (did_you_mean(self._file.ladder, known) or f"; there: {one_of(known)}"),
+        )
+
+    def _labels(self) -> tuple[Label, ...]:
+        """The labels of a classify task, checked one by one and together."""
+        file = self._file
+        if isinstance(file.labels, Mapping):
+            labels = [Label(name, text) for name, text in file.labels.items()]
+            places: list[Key] = [("labels", name) for name in file.labels]
+        elif file.labels is not None:
+            labels = [Label(name) for name in file.labels]
+            places = [("labels", index) for index in range(len(labels))]
+        elif file.labels_file is not None:
+            labels = [Label(name) for name in self._label_lines(file.labels_file)]
+            places = [("labels_file",)] * len(labels)
+        else:
+            return ()
+        self._check_labels(labels, places)
+        return tuple(labels)
+
+    def _label_lines(self, relative: str) -> list[str]:
+        text = self._read_beside("labels_file", relative)
+        return [] if text is None else [line.strip() for line in text.splitlines() if line.strip()]
+
+    def _check_labels(self, labels: list[Label], places: list[Key]) -> None:
+        seen: dict[str, str] = {}
+        for label, at in zip(labels, places, strict=True):
+            plain = label.name.strip()
+            if not plain:
+                self._mistakes.add(at, f"{shown_key(at)}: an empty label")
+            elif plain != label.name:
+                self._mistakes.add(at, f"label {label.name!r} begins or ends with a blank")
+            elif plain.casefold() in seen:
+                first = seen[plain.casefold()]
+                again = f"as {first!r}, which differs only in case" if first != plain else ""
+                self._mistakes.add(at, f"label {plain!r} stands twice {again}".rstrip())
+            seen.setdefault(plain.casefold(), plain)
+        key = "labels_file" if places[:1] == [("labels_file",)] else "labels"
+        if len(labels) < 2 and not self._mistakes.touch((key,)):
+            self._mistakes.add((key,), f"{key} must have at least two labels, not {len(labels)}")
+
+    def _schema(self) -> str | None:
+        """The JSON Schema of an extract task as canonical JSON text."""
+        value: JsonValue = self._file.schema
+        if self._file.schema_file is not None:
+            text = self._read_beside("schema_file", self._file.schema_file)
+            if text is None:
+                return None
+            try:
+                value = msgspec.json.decode(text)
+            except (msgspec.DecodeError, RecursionError) as error:
+                self._mistakes.add(
+                    ("schema_file",), f"schema_file {self._file.schema_file!r} is not JSON: {error}"
+                )
+                return None
+        return None if value is None else msgspec.json.encode(value, order="sorted").decode()
+
+    def _check_schema(self, task: Task) -> None:
+        if task.schema is None:
+            return
+        try:
+            Contract(task)
+        except ConfigError as error:
+            key = "schema" if self._file.schema is not None else "schema_file"
+            self._mistakes.add((key,), error.message.removeprefix(f"task {task.name!r}: "))
+
+    def _read_beside(self, key: str, relative: str) -> str | None:
+        """Text of a file the task names, beside or below it; None with the mistake noted."""
+        folder = self._path.absolute().parent
+        if not stays_below(folder, relative):
+            self._mistakes.add(
+                (key,),
+                f"{key} must stay below the task's folder, not {shown_value(relative)}",
+            )
+            return None
+        try:
+            return read_text(folder / relative)
+        except ConfigError as error:
+            self._mistakes.add((key,), f"{key}: {error.message}")
+            return None
+
+
+def _is_name(text: str) -> bool:
+    letters = text.replace("-", "").replace("_", "")
+    return text[:1].isalnum() and letters.isalnum() and text.isascii() and len(text) <= 64
