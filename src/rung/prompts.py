@@ -52,7 +52,7 @@ def messages(task: Task, value: Input, *, form: Form = Form.BARE) -> tuple[Messa
 
 
 def answer_schema(task: Task) -> str | None:
-    """The JSON Schema a server can hold the answer to, as canonical JSON text; None for free text."""
+    """The JSON Schema an answer can be held to, as canonical JSON text; None for free text."""
     if task.kind is not Kind.CLASSIFY:
         return task.schema
     schema = {
