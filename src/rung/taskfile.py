@@ -249,7 +249,8 @@ class _Reader:
             Contract(task)
         except ConfigError as error:
             key = "schema" if self._file.schema is not None else "schema_file"
-            self._mistakes.add((key,), error.message.removeprefix(f"task {task.name!r}: "))
+            sentence = error.message.removeprefix(f"task {task.name!r}: ").splitlines()[0]
+            self._mistakes.add((key,), sentence)
 
     def _read_beside(self, key: str, relative: str) -> str | None:
         """Text of a file the task names, beside or below it; None with the mistake noted."""
