@@ -17,7 +17,7 @@ _WORDS = {
     "loan": ["loan", "borrow", "interest", "rate", "mortgage", "repay", "instalment", "credit"],
     "transfer": ["transfer", "send", "money", "recipient", "pending", "account", "iban", "wire"],
 }
-_FILLER = ["please", "how", "do", "i", "my", "the", "when", "why", "is", "can", "you", "help", "with", "a", "for", "it"]
+_FILLER = ["please", "how", "do", "i", "my", "the", "when", "why", "is", "can", "you", "help"]
 
 Examples = list[tuple[str, str]]
 

@@ -6,6 +6,7 @@ import csv
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +150,45 @@ def test_a_scratch_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         spooled(list, LABELS, scratch=tmp_path / "file"),
     ):
         pass
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    """A file that may not grow ends training with a storage error; the temporary file is gone."""
+    script = f"""
+import resource
+from pathlib import Path
+from student_examples import make_examples, train_on
+from rung.errors import StorageError
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    train_on(make_examples(2_000), Path({str(tmp_path)!r}))
+except StorageError as error:
+    print(error)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )
+    assert "the file may not grow further" in run.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_of_the_suite_file_are_not_blamed_on_the_disk(tmp_path: Path) -> None:
+    """An `OSError` raised by the examples themselves reaches the caller as it is."""
+
+    def examples() -> Iterator[tuple[str, str]]:
+        yield "text", "card"
+        raise FileNotFoundError("suite.jsonl")
+
+    with (
+        pytest.raises(FileNotFoundError, match=r"suite\.jsonl"),
+        spooled(examples, LABELS, scratch=tmp_path),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_memory_does_not_grow_with_the_suite(

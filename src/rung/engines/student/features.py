@@ -15,7 +15,6 @@ What a text hashes to never depends on the texts around it. Nothing is known her
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -31,14 +30,14 @@ Ints = npt.NDArray[np.int64]
 
 BLOCK_TEXTS = 256
 BLOCK_CHARACTERS = 1 << 14
-"""A block holds at most this many texts and, unless one text alone is longer, this many
-characters."""
+"""A block holds at most this many texts and, if more than one, at most this many characters."""
 
 _BASE = 0x9E3779B97F4A7C15
 _BASE_INVERSE = pow(_BASE, -1, 1 << 64)
 _MULTIPLIER = np.uint64(0xD6E8FEB86659FD93)
 _HALF = np.uint64(32)
 _SPACE = 32
+_NO_TEXT = (1 << 32) - 1
 _MOST_BITS = 22  # a block's text number and bucket share one uint32 sort key
 
 
@@ -86,8 +85,7 @@ class Ngrams(NamedTuple):
 
 
 def blocks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Cut `texts`, in order, into blocks small enough that what is computed on the way stays in
-    cache."""
+    """Cut `texts`, in order, into blocks small enough for the processor's cache."""
     start = characters = 0
     for position, text in enumerate(texts):
         characters += len(text)
@@ -102,17 +100,16 @@ def count_ngrams(texts: Sequence[str], settings: FeatureSettings) -> Ngrams:
     """The n-grams of one block (see `blocks`) of at most `BLOCK_TEXTS` texts."""
     block = _Block(texts)
     words = _Words(block)
-    parts = itertools.chain(
-        _character_ngrams(block, settings), _word_ngrams(words, settings), _pairs(words, settings)
-    )
+    parts = [
+        *_character_ngrams(block, settings),
+        *_word_ngrams(words, settings),
+        *_pairs(words, settings),
+    ]
+    owner = np.concatenate([owner for owner, _ in parts])
+    hashes = _mixed(np.concatenate([hashes for _, hashes in parts]))
     # One uint32 key a (text, bucket), so that a plain sort groups texts and finds repeats.
     bucket_mask = np.uint64((1 << settings.bits) - 1)
-    keys = np.concatenate(
-        [
-            (owner << np.uint32(settings.bits)) | (hashes & bucket_mask).astype(np.uint32)
-            for owner, hashes in parts
-        ]
-    )
+    keys = (owner << np.uint32(settings.bits)) | (hashes & bucket_mask).astype(np.uint32)
     keys.sort()
     return _counted(keys, len(texts), settings.bits)
 
@@ -135,29 +132,27 @@ class _Block:
         np.cumsum((self.points + np.uint64(1)) * powers[:size], out=self._prefix[1:])
 
     def hashes(self, starts: Ints, ends: Ints, kind: int) -> UInt64s:
-        """Mixed hash of every window [start, end); `kind` keeps n-grams of different kinds
-        apart."""
+        """Unmixed hash of every window [start, end); `kind` keeps different kinds apart."""
         raw = (self._prefix[ends] - self._prefix[starts]) * self._inverse_powers[starts]
-        return _mixed(raw + np.uint64(kind))
+        return raw + np.uint64(kind)
 
 
 class _Words:
-    """Where the words of a block are. A word is a run of letters and digits, judged by code point
-    alone."""
+    """Where the words of a block are: runs of letters and digits, judged by code point."""
 
     def __init__(self, block: _Block) -> None:
-        edges = np.diff(_is_word_point(block.points).view(np.int8), prepend=0, append=0)
+        # The first and last code points are spaces, so every word starts and ends inside.
+        inside = _is_word_point(block.points)
+        edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1
         self.block = block
-        self.starts = np.flatnonzero(edges == 1)
-        self.ends = np.flatnonzero(edges == -1)
+        self.starts, self.ends = edges[::2], edges[1::2]
         self.owner = block.owner[self.starts]
 
 
 def _character_ngrams(
     block: _Block, settings: FeatureSettings
 ) -> Iterator[tuple[npt.NDArray[np.uint32], UInt64s]]:
-    """(owner, hash) of the windows that hold no space except at their ends: no window leaves its
-    word or text."""
+    """(owner, hash) of the windows without inner space: none leaves its word or its text."""
     size = len(block.points)
     spaces = np.zeros(size + 1, np.int32)
     np.cumsum(block.is_space, out=spaces[1:])
@@ -179,7 +174,7 @@ def _word_ngrams(
     yield words.owner, single
     run = single
     for further in range(1, settings.word_max):
-        run = _mixed(run[:-1] * np.uint64(3) + single[further:])
+        run = run[:-1] * np.uint64(3) + single[further:]
         same = words.owner[further:] == words.owner[:-further]
         yield words.owner[further:][same], run[same]
 
@@ -188,13 +183,18 @@ def _pairs(
     words: _Words, settings: FeatureSettings
 ) -> Iterator[tuple[npt.NDArray[np.uint32], UInt64s]]:
     """(owner, hash) of unordered pairs of word beginnings of one text."""
+    if not settings.pair_span:
+        return
     ends = np.minimum(words.ends, words.starts + settings.pair_prefix)
     beginnings = words.block.hashes(words.starts, ends, 1 << 21)
-    for distance in range(1, settings.pair_span + 1):
-        same = words.owner[distance:] == words.owner[:-distance]
-        left, right = beginnings[:-distance][same], beginnings[distance:][same]
-        low, high = np.minimum(left, right), np.maximum(left, right)
-        yield words.owner[distance:][same], _mixed(low * np.uint64(7) + high)
+    # Every word against the `pair_span` after it at once; past the end stands an owner of no text.
+    owners = np.append(words.owner, np.full(settings.pair_span, _NO_TEXT, np.uint32))
+    distances = np.arange(1, settings.pair_span + 1)
+    partners = owners[np.arange(len(beginnings))[:, None] + distances]
+    first, distance = np.nonzero(partners == words.owner[:, None])
+    left, right = beginnings[first], beginnings[first + distance + 1]
+    low, high = np.minimum(left, right), np.maximum(left, right)
+    yield words.owner[first], low * np.uint64(7) + high
 
 
 def _counted(keys: npt.NDArray[np.uint32], texts: int, bits: int) -> Ngrams:
@@ -203,7 +203,9 @@ def _counted(keys: npt.NDArray[np.uint32], texts: int, bits: int) -> Ngrams:
     first[:1] = True
     np.not_equal(keys[1:], keys[:-1], out=first[1:])
     places = np.flatnonzero(first)
-    counts = np.diff(places, append=len(keys))
+    counts = np.empty(len(places), np.int64)
+    np.subtract(places[1:], places[:-1], out=counts[:-1])
+    counts[-1:] = len(keys) - places[-1:]
     distinct = keys[places]
     owner = distinct >> np.uint32(bits)
     # `bincount` adds in order and the logarithms come from a table: a text's weights are the same
@@ -219,8 +221,7 @@ def _counted(keys: npt.NDArray[np.uint32], texts: int, bits: int) -> Ngrams:
 
 
 def _is_word_point(points: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
-    """Digits, lower-case ASCII letters, and everything from U+00C0 on but the two blocks of
-    punctuation."""
+    """Digits, letters a to z, and all from U+00C0 on but the two blocks of punctuation."""
     ascii_word = ((points >= ord("a")) & (points <= ord("z"))) | (
         (points >= ord("0")) & (points <= ord("9"))
     )
@@ -233,8 +234,7 @@ def _is_word_point(points: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
 
 
 def _mixed(hashes: UInt64s) -> UInt64s:
-    """Spread every input bit over the low bits, which choose the bucket (a multiply-xorshift
-    finaliser)."""
+    """Spread every input bit over the low ones, which choose the bucket (multiply-xorshift)."""
     hashes = hashes ^ (hashes >> _HALF)
     hashes *= _MULTIPLIER
     hashes ^= hashes >> _HALF

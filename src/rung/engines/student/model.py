@@ -48,8 +48,7 @@ class StudentModel:
         self._row_of[weights.buckets] = np.arange(1, len(weights.buckets) + 1, dtype=np.int32)
 
     def probabilities(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
-        """(texts, labels) float64, rows sum to 1. A text without any known n-gram gets equal
-        probabilities."""
+        """(texts, labels) float64, rows sum to 1; all equal for a text with no known n-gram."""
         parts = [self.score(count_ngrams(block, self.features)) for block in blocks(texts)]
         if not parts:
             return np.zeros((0, self._rows.shape[1]))

@@ -72,8 +72,7 @@ class SpoolIndex(msgspec.Struct, frozen=True):
 
 
 class Spool:
-    """Hashed examples on disk, read by example number; opened once by each process that reads
-    them."""
+    """Hashed examples on disk, read by example number; opened by each process that reads."""
 
     def __init__(self, index: SpoolIndex) -> None:
         self.index = index
@@ -164,13 +163,10 @@ class _Writer:
     def write(self, examples: Iterable[tuple[str, str]], file: BinaryIO) -> SpoolIndex:
         """Hash every example into `file`."""
         remaining = iter(examples)
-        try:
-            while batch := list(islice(remaining, BLOCK_TEXTS)):
-                self._note(batch)
-                for block in blocks([text for text, _ in batch]):
-                    file.write(self._entries(count_ngrams(block, self._features)))
-        except OSError as error:
-            raise storage_error(self._path, error) from error
+        while batch := list(islice(remaining, BLOCK_TEXTS)):
+            self._note(batch)
+            for block in blocks([text for text, _ in batch]):
+                self._put(file, self._entries(count_ngrams(block, self._features)))
         targets = np.array(self._targets, np.int32)
         self._check(targets)
         return SpoolIndex(
@@ -183,6 +179,13 @@ class _Writer:
             buckets=np.flatnonzero(self._seen),
             suite_digest=self._suite.hexdigest(),
         )
+
+    def _put(self, file: BinaryIO, content: bytes) -> None:
+        try:
+            file.write(content)
+            file.flush()
+        except OSError as error:
+            raise storage_error(self._path, error) from error
 
     def _note(self, batch: Sequence[tuple[str, str]]) -> None:
         for text, label in batch:
