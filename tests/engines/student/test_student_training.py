@@ -17,7 +17,13 @@ from rung.engines.student import spool as spool_module
 from rung.engines.student.artifact import StudentArtifact
 from rung.engines.student.features import FeatureSettings
 from rung.engines.student.spool import spooled
-from rung.engines.student.training import TrainingSettings, assign_folds, out_of_fold, train
+from rung.engines.student.training import (
+    TrainingSettings,
+    assign_folds,
+    held_out,
+    out_of_fold,
+    train,
+)
 from rung.errors import StorageError, SuiteError, UserError
 
 
@@ -112,6 +118,21 @@ def test_folds_are_even_and_keep_equal_texts_together(tmp_path: Path) -> None:
         [np.bincount(folds[:200][targets == label], minlength=5) for label in range(3)]
     )
     assert table.max() - table.min() <= 2
+
+
+def test_a_held_out_sample_is_scored_by_a_student_that_never_saw_it(tmp_path: Path) -> None:
+    """Equal texts leave training together; the scores are those of a student of the rest."""
+    rows = make_examples(200)
+    rows += [(text.upper(), label) for text, label in rows[:100]]
+    with spooled(lambda: rows, LABELS, scratch=tmp_path) as spool:
+        sample, scores = held_out(spool, 60, QUICK)
+        digests = spool.index.digests
+    rest = np.setdiff1d(np.arange(len(rows)), sample)
+    assert len(sample) >= 60
+    assert not set(digests[sample]) & set(digests[rest])
+    other = train_on([rows[number] for number in rest], tmp_path).model()
+    expected = other.probabilities([rows[number][0] for number in sample])
+    assert np.allclose(scores, expected, atol=1e-3)
 
 
 def test_a_label_with_one_distinct_text_cannot_be_scored_out_of_fold(tmp_path: Path) -> None:

@@ -122,27 +122,28 @@ def out_of_fold(
     jobs = [
         (np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)) for fold in range(folds)
     ]
-    jobs = [(rest, held_out) for rest, held_out in jobs if len(held_out)]
+    jobs = [(rest, scored) for rest, scored in jobs if len(scored)]
     if processes <= 1:
-        results = [_fit_and_score(spool, rest, held_out, settings) for rest, held_out in jobs]
+        results = [_fit_and_score(spool, rest, scored, settings) for rest, scored in jobs]
     else:
         with ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn")) as pool:
             waiting = [
-                pool.submit(_fit_and_score_elsewhere, spool.index, rest, held_out, settings)
-                for rest, held_out in jobs
+                pool.submit(_fit_and_score_elsewhere, spool.index, rest, scored, settings)
+                for rest, scored in jobs
             ]
             results = [future.result() for future in waiting]
-    for (_, held_out), scored in zip(jobs, results, strict=True):
-        probabilities[held_out] = scored
+    for (_, fold), part in zip(jobs, results, strict=True):
+        probabilities[fold] = part
     return probabilities
 
 
 def held_out(
     spool: Spool, rows: int, settings: TrainingSettings | None = None
 ) -> tuple[Ints, npt.NDArray[np.float64]]:
-    """Score a sample by one student that was trained on all other examples: for suites too large for folds.
+    """Score a sample by a student trained on all other examples: for suites too large for folds.
 
-    Texts equal to a sampled one are left out of the training, so the sample may hold a few more rows than asked.
+    Texts equal to a sampled one are left out of the training, so the sample may hold a few more
+    rows than asked.
 
     Returns:
         (sampled,) numbers of the examples, ascending, and their (sampled, labels) probabilities.
