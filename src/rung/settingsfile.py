@@ -1,21 +1,22 @@
 """Reading `rung.toml`: find it, check it, and turn every mistake into a sentence with its line.
 
-The keys and their types are in `fileshapes`; here is what one setting asks of another. What valid settings are
+The keys and their types are in `settingsshape`; here is what one setting asks of another. What valid settings are
 used for is in `config`. No environment variable is read and nothing is connected.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import string
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from urllib.parse import urlsplit
 
+from rung.address import address_problem, is_loopback
 from rung.config import EngineName, LedgerSettings, Limits, Price, RungSettings, Settings, Timeouts
 from rung.errors import ConfigError, InternalError
-from rung.fileshapes import PriceTable, RungTable, SettingsFile, money
+from rung.fileshapes import money
 from rung.policy import Place, Policy
+from rung.settingsshape import PriceTable, RungTable, SettingsFile
 from rung.tomlfile import (
     Document,
     Key,
@@ -26,6 +27,7 @@ from rung.tomlfile import (
     shown_key,
     shown_path,
     shown_value,
+    stays_below,
 )
 from rung.tomlshape import read_table
 
@@ -237,13 +239,13 @@ class _Settings:
         """Refuse an address that would send texts farther, or more openly, than the settings say."""
         at = ("rungs", name, "base_url")
         key = shown_key(at)
-        problem = _address_problem(table.base_url or "")
+        problem = address_problem(table.base_url or "")
         if problem is not None:
             self._mistakes.add(at, f"{key} {problem}")
             return
         address = urlsplit(table.base_url or "")
         host = address.hostname or ""
-        if _is_loopback(host):
+        if is_loopback(host):
             return
         if table.where is Place.DEVICE:
             self._mistakes.add(
@@ -315,51 +317,11 @@ _NOT_FOR: dict[EngineName, tuple[str, ...]] = {
 }
 
 
-def stays_below(root: Path, relative: str) -> bool:
-    """Whether `relative` is a path below `root`, links followed; the same answer on every system."""
-    windows = PureWindowsPath(relative)
-    if windows.drive or windows.root or PurePosixPath(relative).is_absolute():
-        return False
-    if ".." in windows.parts or "\0" in relative:
-        return False
-    return (root / relative).resolve().is_relative_to(root.resolve())
-
-
 def _policy(file: SettingsFile) -> Policy:
     """The egress matrix as written, or the default one when the file has none."""
     if file.policy.egress is None:
         return Policy()
     return Policy({label: frozenset(places) for label, places in file.policy.egress.items()})
-
-
-def _address_problem(url: str) -> str | None:
-    """What is wrong with the form of a server's address; never shows a password in it."""
-    try:
-        address = urlsplit(url)
-        port = address.port
-    except ValueError:
-        return f'must be an address such as "http://127.0.0.1:11434/v1", not {shown_value(url)}'
-    if address.username is not None or address.password is not None:
-        return (
-            "holds a user name or password; name an environment variable with api_key_env instead"
-        )
-    if (
-        address.scheme not in ("http", "https")
-        or not address.hostname
-        or port == 0
-        or any(character.isspace() for character in url)
-    ):
-        return f'must be an address such as "http://127.0.0.1:11434/v1", not {shown_value(url)}'
-    if address.query or address.fragment:
-        return "must end with the path; remove what follows '?' or '#'"
-    return None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.rstrip(".").lower() == "localhost"
 
 
 def _refuse_secrets(document: Document, mistakes: Mistakes) -> None:

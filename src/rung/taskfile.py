@@ -1,11 +1,12 @@
 """Reading `tasks/NAME.toml`: check it, resolve the files it names, and turn every mistake into a sentence.
 
-The keys and their types are in `fileshapes`; here is what one key asks of another. What a task is used for is in
+The keys and their types are in `taskshape`; here is what one key asks of another. What a task is used for is in
 `task`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,10 +14,11 @@ import msgspec
 
 from rung.config import Settings
 from rung.errors import ConfigError, InternalError
-from rung.fileshapes import TaskFile, share
+from rung.fileshapes import NAME_PATTERN, share
 from rung.receipt import JsonValue
-from rung.settingsfile import stays_below
 from rung.task import Contract, Kind, Label, Quality, Task
+from rung.taskshape import TaskFile
+from rung.text import normalize
 from rung.tomlfile import (
     Document,
     Key,
@@ -28,6 +30,7 @@ from rung.tomlfile import (
     shown_key,
     shown_path,
     shown_value,
+    stays_below,
 )
 from rung.tomlshape import read_table
 
@@ -146,7 +149,7 @@ class _Reader:
 
     def _check_name(self) -> None:
         stem = self._path.stem
-        if not _is_name(stem):
+        if re.search(NAME_PATTERN, stem) is None:
             self._mistakes.add(
                 (),
                 f"the file's name {stem!r} is the task's name, and that must be "
@@ -217,11 +220,10 @@ class _Reader:
                 self._mistakes.add(at, f"{shown_key(at)}: an empty label")
             elif plain != label.name:
                 self._mistakes.add(at, f"label {label.name!r} begins or ends with a blank")
-            elif plain.casefold() in seen:
-                first = seen[plain.casefold()]
-                again = f"as {first!r}, which differs only in case" if first != plain else ""
-                self._mistakes.add(at, f"label {plain!r} stands twice {again}".rstrip())
-            seen.setdefault(plain.casefold(), plain)
+            elif (first := seen.get(normalize(plain))) is not None:
+                alike = f", as {first!r}, which reads the same" if first != plain else ""
+                self._mistakes.add(at, f"label {plain!r} stands twice{alike}")
+            seen.setdefault(normalize(plain), plain)
         key = "labels_file" if places[:1] == [("labels_file",)] else "labels"
         if len(labels) < 2 and not self._mistakes.touch((key,)):
             self._mistakes.add((key,), f"{key} must have at least two labels, not {len(labels)}")
@@ -266,8 +268,3 @@ class _Reader:
         except ConfigError as error:
             self._mistakes.add((key,), f"{key}: {error.message}")
             return None
-
-
-def _is_name(text: str) -> bool:
-    letters = text.replace("-", "").replace("_", "")
-    return text[:1].isalnum() and letters.isalnum() and text.isascii() and len(text) <= 64

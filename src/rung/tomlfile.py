@@ -10,7 +10,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import msgspec
 
@@ -169,6 +169,16 @@ def one_of(known: Iterable[str]) -> str:
     """Known words as a phrase: `'a', 'b' or 'c'`."""
     *rest, last = [repr(word) for word in known]
     return f"{', '.join(rest)} or {last}" if rest else last
+
+
+def stays_below(root: Path, relative: str) -> bool:
+    """Whether `relative` is a path below `root`, links followed; the same answer on every system."""
+    windows = PureWindowsPath(relative)
+    if windows.drive or windows.root or PurePosixPath(relative).is_absolute():
+        return False
+    if ".." in windows.parts or "\0" in relative:
+        return False
+    return (root / relative).resolve().is_relative_to(root.resolve())
 
 
 def _toml_sentence(path: Path, message: str, text: str) -> str:

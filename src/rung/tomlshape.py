@@ -1,6 +1,7 @@
 """Checking a parsed TOML table against an annotated struct, collecting every mistake instead of the first.
 
-The structs of `fileshapes` are the one description of the files; JSON Schemas are made from the same ones.
+The structs of `settingsshape` and `taskshape` are the one description of the files; their JSON Schemas are made from
+the same structs.
 A field's `Meta(extra={"must": ...})` says in words what it takes, where its type does not say it well enough.
 """
 

@@ -1,0 +1,94 @@
+"""The shape of a task file: every key, its type, its default and what it is for.
+
+What one key asks of another is in `taskfile`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from rung.fileshapes import Folder, Format, Name, Share, Table
+from rung.receipt import JsonValue
+from rung.task import Kind, Privacy, Quality
+
+
+class QualityTable(Table, frozen=True):
+    """The quality bar of a task."""
+
+    max_error: Annotated[
+        Share, Meta(description="At most this share of accepted answers is wrong.")
+    ] = Quality().max_error
+    confidence: Annotated[Share, Meta(description="Probability that the bound holds.")] = (
+        Quality().confidence
+    )
+
+
+LabelName = Annotated[str, Meta(min_length=1, extra={"must": "text that is not empty"})]
+
+
+class TaskFile(Table, frozen=True):
+    """One task, as a typed contract: `tasks/NAME.toml`."""
+
+    format: Format
+    kind: Annotated[
+        Kind, Meta(description="The shape of the work.", extra={"otherwise": Kind.CHAT})
+    ]
+    name: Annotated[
+        Name | None, Meta(description="The task's name: the file's name without `.toml`.")
+    ] = None
+    instructions: Annotated[
+        str, Meta(description="What to do, in words; part of a language model's prompt.")
+    ] = ""
+    labels: Annotated[
+        tuple[LabelName, ...] | dict[LabelName, str] | None,
+        Meta(
+            description="classify: the answers allowed, as a list or as a table of name = description.",
+            extra={"must": 'a list of names, or a table of name = "description"'},
+        ),
+    ] = None
+    labels_file: Annotated[
+        Folder | None,
+        Meta(
+            description="classify: a text file with one label a line, beside or below this file.",
+            extra={"must": "the path of a text file with one label a line"},
+        ),
+    ] = None
+    schema: Annotated[
+        dict[str, JsonValue] | None,
+        Meta(
+            description="extract: JSON Schema of the answer, written as TOML.",
+            extra={"must": "a table that holds a JSON Schema"},
+        ),
+    ] = None
+    schema_file: Annotated[
+        Folder | None,
+        Meta(
+            description="extract: a file with the JSON Schema, beside or below this file.",
+            extra={"must": "the path of a JSON file"},
+        ),
+    ] = None
+    privacy: Annotated[
+        Privacy, Meta(description="The least guarded label that inputs of this task have.")
+    ] = Privacy.PERSONAL
+    quality: QualityTable = QualityTable()
+    max_latency_ms: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(
+            description="A rung that has not answered by then has timed out.",
+            extra={"must": "a whole number of milliseconds of at least 1"},
+        ),
+    ] = None
+    ladder: Annotated[Name, Meta(description="The ladder in rung.toml that answers it.")] = (
+        "default"
+    )
+    max_output_tokens: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Longest answer a language model may write, in tokens.",
+            extra={"must": "a whole number from 1 to 1,000,000"},
+        ),
+    ] = 512
