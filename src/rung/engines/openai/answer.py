@@ -13,8 +13,9 @@ import contextlib
 import msgspec
 
 from rung.engines.openai import faults, wire
+from rung.engines.openai.limits import Watch
 from rung.engines.openai.sse import EventStream
-from rung.engines.openai.transport import Reply, Watch
+from rung.engines.openai.transport import Reply
 from rung.engines.protocol import Finish, Generation, TokenLogprob
 from rung.errors import EngineTruncated
 from rung.receipt import Usage

@@ -13,8 +13,9 @@ from rung.config import Limits, RungSettings
 from rung.engines.openai import faults
 from rung.engines.openai.answer import Expected, read_answer
 from rung.engines.openai.dialect import Ask, Dialect
+from rung.engines.openai.limits import Watch, watched
 from rung.engines.openai.retry import Timing, with_retries
-from rung.engines.openai.transport import Sending, Transport, Watch, watched
+from rung.engines.openai.transport import Sending, Transport
 from rung.engines.protocol import Generation
 
 _BYTES_PER_TOKEN = (
