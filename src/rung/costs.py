@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rung.config import Price, RungSettings, Settings
+from rung.config import Price, Settings
 from rung.prompts import messages
 from rung.receipt import Usage
 from rung.task import Kind, Task, Text
@@ -21,20 +21,24 @@ ANSWER_TOKENS = {
 
 
 class CostEstimate:
-    """Estimates of what texts of one task would cost on the top of its ladder alone.
-
-    The top is the ladder's last rung when it has a price, else the `[frontier]` price of `rung.toml`.
+    """Estimates of what texts of one task would cost at one price.
 
     Args:
-        settings: supplies prices.
+        price: what is charged; None when it is not known, and then every estimate is None.
         task: supplies the prompt around each text.
     """
 
-    def __init__(self, settings: Settings, task: Task) -> None:
-        self.price = top_price(settings, settings.ladder(task.ladder))
-        around = sum(len(m.content) for m in messages(task, Text("")))
-        self._around = around
+    def __init__(self, price: Price | None, task: Task) -> None:
+        self.price = price
+        self._around = sum(len(m.content) for m in messages(task, Text("")))
         self._answer = ANSWER_TOKENS[task.kind]
+
+    @classmethod
+    def on_top(cls, settings: Settings, task: Task) -> CostEstimate:
+        """At the price of the ladder's last rung, else of the `[frontier]` of `rung.toml`."""
+        ladder = settings.ladder(task.ladder)
+        own = ladder[-1].price if ladder else None
+        return cls(own if own is not None else settings.frontier, task)
 
     def cost(self, characters: int) -> int | None:
         """Nano-units for a text of so many characters, None when no price is known."""
@@ -42,10 +46,3 @@ class CostEstimate:
             return None
         tokens = -(-(self._around + characters) // CHARACTERS_PER_TOKEN)
         return self.price.cost(Usage(tokens, self._answer, estimated=True))
-
-
-def top_price(settings: Settings, ladder: tuple[RungSettings, ...]) -> Price | None:
-    """The price of the ladder's last rung, else the frontier price, else None."""
-    if ladder and ladder[-1].price is not None:
-        return ladder[-1].price
-    return settings.frontier

@@ -9,7 +9,8 @@ from rung.config import RungSettings
 from rung.errors import PolicyError
 from rung.ids import new_id, now
 from rung.ledger.digest import KeyedDigest
-from rung.ledger.writer import Egress, Ledger
+from rung.ledger.record import Egress
+from rung.ledger.writer import Ledger
 from rung.policy import AllowedSet, Place
 from rung.task import Request, Task
 

@@ -99,8 +99,8 @@ def answer_key(answer: Expected) -> str:
     )
 
 
-def column_problem(columns: Collection[str]) -> Problem | None:
-    """Why rows with these columns cannot be examples."""
+def column_problem(columns: Collection[str], *, labelled: bool = True) -> Problem | None:
+    """Why rows with these columns cannot be examples or, when not `labelled`, inputs."""
     for name, canonical in ALIASES.items():
         others = [other for other in columns if ALIASES.get(other, other) == canonical]
         if name in columns and len(others) > 1:
@@ -110,7 +110,7 @@ def column_problem(columns: Collection[str]) -> Problem | None:
     present = {ALIASES.get(name, name) for name in columns}
     if not present & {"input", "question"}:
         return _missing("input", ("input", "text"), columns)
-    if "expected" not in present:
+    if labelled and "expected" not in present:
         return _missing("expected", ("expected", "label", "category"), columns)
     return None
 
@@ -152,6 +152,25 @@ def parse_example(row: Row, kind: Kind | None) -> tuple[Example | None, list[Pro
         return None, problems
     values.setdefault("id", f"row-{row.number}")
     return Example(row=row.number, **values), []
+
+
+def parse_input(row: Row, kind: Kind | None) -> tuple[Input | str | None, list[Problem]]:
+    """The input in `row`, whatever its other cells hold, or None and everything that is wrong with it."""
+    column = column_problem(row.cells, labelled=False)
+    if column is not None:
+        return None, [column]
+    problems: list[Problem] = []
+    cells = {ALIASES.get(name, name): cell for name, cell in row.cells.items() if cell != ""}
+    return _input(cells, kind, problems), problems
+
+
+def parse_input(row: Row, kind: Kind | None) -> tuple[Input | str | None, list[Problem]]:
+    """The input in `row` that asks for no label, or None and what is wrong with it."""
+    cells = {
+        ALIASES.get(name, name): cell for name, cell in row.cells.items() if cell not in ("", None)
+    }
+    problems: list[Problem] = []
+    return _input(cells, kind, problems), problems
 
 
 def _input(

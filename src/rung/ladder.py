@@ -17,7 +17,8 @@ import msgspec
 from rung.climb import Climb, Finished
 from rung.egress import EgressGate
 from rung.ledger.digest import KeyedDigest
-from rung.ledger.writer import Ledger, ReceiptEntry
+from rung.ledger.record import ReceiptEntry
+from rung.ledger.writer import Ledger
 from rung.outcome import perform
 from rung.policy import AllowedSet, effective_label
 from rung.project import OpenRung, Project
@@ -149,8 +150,8 @@ class Ladder:
         waiting: dict[tuple[int, str], list[Climb]] = {}
         for climb in climbs:
             match next_step(climb.course.allowed, climb.attempts):
-                case Try(rung):
-                    waiting.setdefault((id(climb.course), rung), []).append(climb)
+                case Try(name):
+                    waiting.setdefault((id(climb.course), name), []).append(climb)
                 case Accept():
                     done.append(climb.finish(goal.run, None))
                 case Abstain(reason):
@@ -167,7 +168,7 @@ class Ladder:
         """Run one micro-batch on one rung, then let its members climb on."""
         async with self._slot(rung):
             course = climbs[0].course
-            outcomes = await perform(
+            performed = await perform(
                 rung,
                 course.task,
                 course.allowed,
@@ -175,7 +176,7 @@ class Ladder:
                 gate=self.gate,
                 receipts=[climb.id for climb in climbs],
             )
-        for climb, outcome in zip(climbs, outcomes, strict=True):
+        for climb, outcome in zip(climbs, performed.outcomes, strict=True):
             climb.add(rung, outcome)
         await self._climb(climbs, goal)
 

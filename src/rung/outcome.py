@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from rung.egress import EgressGate
 from rung.engines.protocol import (
@@ -29,9 +30,9 @@ from rung.receipt import JsonValue, Usage, Verdict
 from rung.task import Kind, Request, Task
 from rung.trust.confidence import confidence_of
 from rung.trust.signals import (
+    SignalColumns,
     classification_signals,
     extraction_signals,
-    leaf_strings,
     share_in_source,
 )
 
@@ -55,6 +56,13 @@ class Outcome(msgspec.Struct, frozen=True):
     first_token_ms: float | None = None
 
 
+class Performed(msgspec.Struct, frozen=True):
+    """Outcomes of a micro-batch in order, and the signals behind them; None where nothing has signals."""
+
+    outcomes: list[Outcome]
+    signals: SignalColumns | None
+
+
 async def perform(
     rung: OpenRung,
     task: Task,
@@ -63,7 +71,7 @@ async def perform(
     *,
     gate: EgressGate,
     receipts: Sequence[str],
-) -> list[Outcome]:
+) -> Performed:
     """Outcomes of `requests` on `rung`, in order. The only place where an engine is given a text.
 
     Args:
@@ -80,17 +88,14 @@ async def perform(
     await gate.check(rung.settings, task, allowed, requests, receipts)
     if task.kind is Kind.CLASSIFY:
         return await _classify(rung, task, requests)
-    return list(await asyncio.gather(*(_generate(rung, task, request) for request in requests)))
+    outcomes = list(await asyncio.gather(*(_generate(rung, task, r) for r in requests)))
+    if task.kind is not Kind.EXTRACT:
+        return Performed(outcomes, None)
+    signals = _record_signals(outcomes, requests)
+    return Performed(_with_confidence(outcomes, confidence_of(rung.calibrator, signals)), signals)
 
 
-def failed(error: Exception, latency_ms: float) -> Outcome:
-    """The outcome of an attempt that ended in an engine error; anything else is a defect and is raised."""
-    if not isinstance(error, EngineError):
-        raise error
-    return Outcome(verdict=Verdict(error.verdict), reason=error.message, latency_ms=latency_ms)
-
-
-async def _classify(rung: OpenRung, task: Task, requests: Sequence[Request]) -> list[Outcome]:
+async def _classify(rung: OpenRung, task: Task, requests: Sequence[Request]) -> Performed:
     texts = tuple(request.text for request in requests)
     started = time.perf_counter()
     try:
@@ -103,38 +108,27 @@ async def _classify(rung: OpenRung, task: Task, requests: Sequence[Request]) -> 
             )
         )
     except EngineError as error:
-        return [failed(error, _ms(started)) for _ in requests]
+        return Performed([_failed(error, _ms(started)) for _ in requests], None)
     share = _ms(started) / len(requests)
     signals = classification_signals(result.probabilities, texts)
     confidences = confidence_of(rung.calibrator, signals)
     confidences[signals.predicted != result.chosen] = np.nan  # the evidence is for another label
-    return [
-        _classified(result, index, task, float(confidences[index]), share)
-        for index in range(len(requests))
-    ]
+    outcomes = [_labelled(result, index, task, share) for index in range(len(requests))]
+    return Performed(_with_confidence(outcomes, confidences), signals)
 
 
-def _classified(
-    result: Classification, index: int, task: Task, confidence: float, share_ms: float
-) -> Outcome:
+def _labelled(result: Classification, index: int, task: Task, share_ms: float) -> Outcome:
+    """One row of a classification, without its confidence."""
     latency = result.latencies_ms[index] if result.latencies_ms else share_ms
-    if index in result.failures:
-        return failed(result.failures[index], latency)
     usage = result.usages[index] if result.usages else Usage()
+    if index in result.failures:
+        return _failed(result.failures[index], latency, usage)
     chosen = int(result.chosen[index])
-    if chosen < 0:
-        finish = result.finishes[index] if result.finishes else Finish.STOP
-        verdict, reason = _unfinished(finish) or (
-            Verdict.INVALID,
-            "the answer is not one of the task's labels",
-        )
-        return Outcome(verdict=verdict, reason=reason, usage=usage, latency_ms=latency)
-    return Outcome(
-        value=task.labels[chosen].name,
-        confidence=_known(confidence),
-        usage=usage,
-        latency_ms=latency,
-    )
+    if chosen >= 0:
+        return Outcome(value=task.labels[chosen].name, usage=usage, latency_ms=latency)
+    ended = _unfinished(result.finishes[index]) if result.finishes else None
+    verdict, reason = ended or (Verdict.INVALID, "the answer is not one of the task's labels")
+    return Outcome(verdict=verdict, reason=reason, usage=usage, latency_ms=latency)
 
 
 async def _generate(rung: OpenRung, task: Task, request: Request) -> Outcome:
@@ -146,37 +140,34 @@ async def _generate(rung: OpenRung, task: Task, request: Request) -> Outcome:
                 max_tokens=task.max_output_tokens,
                 schema=task.schema,
                 schema_name=task.name,
-                logprobs=True,
                 timeout_s=_seconds(task),
                 idempotency_key=request.idempotency_key,
             )
         )
     except EngineError as error:
-        return failed(error, _ms(started))
-    return _generated(rung, task, request, result, _ms(started))
+        return _failed(error, _ms(started))
+    return _written(task, result, _ms(started))
 
 
-def _generated(
-    rung: OpenRung, task: Task, request: Request, result: Generation, latency_ms: float
-) -> Outcome:
-    """Judge one generation against the task's contract, and read its signals when it keeps it."""
-    outcome = Outcome(
-        usage=result.usage, latency_ms=latency_ms, first_token_ms=result.first_token_ms
+def _written(task: Task, result: Generation, latency_ms: float) -> Outcome:
+    """One generation held to its contract, without its confidence."""
+    value, verdict, reason = None, None, ""
+    ended = _unfinished(result.finish)
+    if ended is not None:
+        verdict, reason = ended
+    else:
+        value, problem = _parse(task, result.text)
+        problem = problem or task.contract.violation(value)
+        if problem is not None:
+            value, verdict, reason = None, Verdict.INVALID, problem
+    return Outcome(
+        value=value,
+        verdict=verdict,
+        reason=reason,
+        usage=result.usage,
+        latency_ms=latency_ms,
+        first_token_ms=result.first_token_ms,
     )
-    unfinished = _unfinished(result.finish)
-    if unfinished is not None:
-        verdict, reason = unfinished
-        return msgspec.structs.replace(outcome, verdict=verdict, reason=reason)
-    value, problem = _parse(task, result.text)
-    problem = problem or task.contract.violation(value)
-    if problem is not None:
-        return msgspec.structs.replace(outcome, verdict=Verdict.INVALID, reason=problem)
-    confidence = None
-    if task.kind is Kind.EXTRACT:
-        grounded = share_in_source(leaf_strings(value), request.text)
-        signals = extraction_signals([True], [grounded], texts=[request.text])
-        confidence = _known(float(confidence_of(rung.calibrator, signals)[0]))
-    return msgspec.structs.replace(outcome, value=value, confidence=confidence)
 
 
 def _parse(task: Task, text: str) -> tuple[JsonValue, str | None]:
@@ -189,17 +180,56 @@ def _parse(task: Task, text: str) -> tuple[JsonValue, str | None]:
         return None, f"the answer is not JSON ({error})"
 
 
+def _record_signals(outcomes: Sequence[Outcome], requests: Sequence[Request]) -> SignalColumns:
+    """Signals of extracted records: whether each keeps its schema, and how much of it the source says."""
+    texts = [request.text for request in requests]
+    valid = [outcome.verdict is None for outcome in outcomes]
+    grounded = [
+        share_in_source(_leaves(outcome.value), text)
+        for outcome, text in zip(outcomes, texts, strict=True)
+    ]
+    return extraction_signals(valid, grounded, texts=texts)
+
+
+def _leaves(value: JsonValue) -> list[str]:
+    """Every string and number of a record, as text: what can be looked for in the source."""
+    if isinstance(value, dict):
+        return [leaf for part in value.values() for leaf in _leaves(part)]
+    if isinstance(value, list):
+        return [leaf for part in value for leaf in _leaves(part)]
+    return [] if value is None or isinstance(value, bool) else [str(value)]
+
+
+def _with_confidence(
+    outcomes: Sequence[Outcome], confidences: NDArray[np.float64]
+) -> list[Outcome]:
+    """The outcomes with their confidence; NaN is missing evidence, and a failure has none."""
+    return [
+        outcome
+        if outcome.verdict is not None or confidence != confidence  # noqa: PLR0124 - NaN
+        else msgspec.structs.replace(outcome, confidence=confidence)
+        for outcome, confidence in zip(outcomes, confidences.tolist(), strict=True)
+    ]
+
+
+def _failed(error: Exception, latency_ms: float, usage: Usage | None = None) -> Outcome:
+    """The outcome of an attempt that ended in an engine error; anything else is a defect and is raised."""
+    if not isinstance(error, EngineError):
+        raise error
+    return Outcome(
+        verdict=Verdict(error.verdict),
+        reason=error.message,
+        usage=usage or Usage(),
+        latency_ms=latency_ms,
+    )
+
+
 def _unfinished(finish: Finish) -> tuple[Verdict, str] | None:
     if finish is Finish.LENGTH:
         return Verdict.TRUNCATED, "the answer was cut at max_output_tokens"
     if finish is Finish.REFUSAL:
         return Verdict.REFUSED, "the model refused"
     return None
-
-
-def _known(confidence: float) -> float | None:
-    """NaN is missing evidence."""
-    return None if confidence != confidence else confidence  # noqa: PLR0124 - NaN
 
 
 def _seconds(task: Task) -> float | None:

@@ -16,6 +16,7 @@ from rung.costs import CostEstimate
 from rung.engines.opening import engine_key, open_engine
 from rung.engines.protocol import Engine
 from rung.errors import ModelError
+from rung.files import write_atomically
 from rung.policy import AllowedSet, allowed_set
 from rung.settingsfile import load_settings
 from rung.task import Privacy, Task
@@ -109,6 +110,14 @@ class Project:
         except ModelError as error:
             raise ModelError(f"{path}: {error.message}", hint=error.hint) from error
 
+    def keep_calibrator(self, task: Task, rung: str, calibrator: Calibrator) -> None:
+        """Write the calibrator of `rung` on `task`; the next `rung` call has it.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        write_atomically(self.calibrator_path(task, rung), calibrator.to_json())
+
     def course(self, task_name: str, label: Privacy) -> Course:
         """The prepared way for rows of this task with this label; made once, then remembered.
 
@@ -133,7 +142,9 @@ class Project:
             certificate,
             certified_fingerprint(task, allowed, rungs),
         )
-        return Course(task, allowed, rungs, rules, certificate, CostEstimate(self.settings, task))
+        return Course(
+            task, allowed, rungs, rules, certificate, CostEstimate.on_top(self.settings, task)
+        )
 
     async def aclose(self) -> None:
         """Release every engine."""

@@ -13,10 +13,10 @@ from pathlib import Path
 import msgspec
 
 from rung.errors import SuiteError
-from rung.example import Example, Expected, Sampling, matches, parse_example
+from rung.example import Example, Expected, Sampling, matches, parse_example, parse_input
 from rung.rowfile import Fault, Row, iter_rows
 from rung.suitelint import Finding, Purpose, Scan, answer_problem
-from rung.task import Task
+from rung.task import Input, Task
 from rung.text import normalize, text_digest
 from rung.tomlfile import shown_path
 
@@ -29,6 +29,7 @@ __all__ = [
     "Suite",
     "certifying_rows",
     "iter_examples",
+    "iter_inputs",
     "load_suite",
     "matches",
     "overlap",
@@ -128,6 +129,40 @@ def iter_examples(path: Path, task: Task | None = None) -> Iterator[Example]:
         yield _checked(path, row, task)
     if empty:
         raise SuiteError(f"{shown_path(path)}: has no rows")
+
+
+def iter_inputs(path: Path, task: Task | None = None) -> Iterator[Input | str]:
+    """Inputs in a file whose rows need no answers, one at a time in constant memory.
+
+    Raises:
+        SuiteError: at the first row that has no input.
+    """
+    empty = True
+    for row in iter_rows(path):
+        empty = False
+        if isinstance(row, Fault):
+            raise _row_error(path, row.row, row.message)
+        value, problems = parse_input(row, task.kind if task is not None else None)
+        if value is None:
+            raise _row_error(path, row.number, problems[0].message)
+        yield value
+    if empty:
+        raise SuiteError(f"{shown_path(path)}: has no rows")
+
+
+def iter_inputs(path: Path, task: Task) -> Iterator[Input | str]:
+    """Inputs of the rows at `path`, labelled or not, one at a time in constant memory.
+
+    Raises:
+        SuiteError: at the first row without an input that the task can work on.
+    """
+    for row in iter_rows(path):
+        if isinstance(row, Fault):
+            raise _row_error(path, row.row, row.message)
+        value, problems = parse_input(row, task.kind)
+        if value is None:
+            raise _row_error(path, row.number, problems[0].message)
+        yield value
 
 
 def _checked(path: Path, row: Row | Fault, task: Task | None) -> Example:

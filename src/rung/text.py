@@ -12,5 +12,9 @@ def normalize(text: str) -> str:
 
 
 def text_digest(text: str) -> int:
-    """First 8 bytes of the SHA-256 of the normalised text, as a little-endian unsigned integer."""
-    return int.from_bytes(hashlib.sha256(normalize(text).encode()).digest()[:8], "little")
+    """First 8 bytes of the SHA-256 of the normalised text, as a little-endian unsigned integer.
+
+    Lone surrogates, which JSON can carry, count as the bytes they would be.
+    """
+    encoded = normalize(text).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(encoded).digest()[:8], "little")

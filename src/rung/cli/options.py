@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
-from rung.errors import UserError
-from rung.quantities import parse_share
+from rung import fileshapes
 from rung.task import Privacy
 
 
-class Share(click.ParamType):
+class Share(click.ParamType[float]):
     """A share written as `2%` or `0.02`."""
 
     name = "share"
@@ -23,13 +23,15 @@ class Share(click.ParamType):
         """The share as a number between 0 and 1."""
         if isinstance(value, float):
             return value
+        text = str(value)
         try:
-            return parse_share(str(value))
-        except (ValueError, UserError) as error:
-            self.fail(str(error), param, ctx)
+            number: object = text if text.endswith("%") else float(text)
+            return fileshapes.share(msgspec.convert(number, fileshapes.Share))
+        except (ValueError, msgspec.ValidationError):
+            self.fail(f"{value!r} is not a share such as 2% or 0.02", param, ctx)
 
 
-class PrivacyLabel(click.ParamType):
+class PrivacyLabel(click.ParamType[Privacy]):
     """One of the four privacy labels."""
 
     name = "label"

@@ -1,0 +1,1 @@
+"""From labelled rows to certificates: measure what the rungs do on them, then certify each target."""

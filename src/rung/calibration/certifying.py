@@ -1,0 +1,157 @@
+"""From measurements to one certificate a target, written where the ladder will look for it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import date
+
+import msgspec
+
+from rung.calibration.measuring import Measured, Plan, allowed_for
+from rung.config import Accept
+from rung.project import Project
+from rung.task import Privacy, Task
+from rung.trust.bounds import attempt_delta
+from rung.trust.certificate import (
+    Certificate,
+    CertifiedSet,
+    GridPoint,
+    RungRule,
+    Try,
+    read_attempts,
+    record_attempt,
+    with_id,
+    write_certificate,
+)
+from rung.trust.certification import Certification, certify
+from rung.trust.path import threshold_path
+
+
+class Calibrated(msgspec.Struct, frozen=True):
+    """One target's certificate, with the certifications behind its statements."""
+
+    certificate: Certificate
+    certifications: tuple[Certification, ...]
+
+
+def certify_target(
+    project: Project,
+    plan: Plan,
+    measured: Sequence[Measured],
+    *,
+    max_error: float,
+    created: date,
+) -> Calibrated:
+    """Certify one target on what was measured, write the certificate, and count the attempt.
+
+    The chance of a false certificate is 1 - the task's confidence, over all attempts at this claim there will ever
+    be, and is shared equally by the statements of one certificate.
+
+    Raises:
+        CertificateError: the record of earlier attempts cannot be read.
+        StorageError: the certificate cannot be written.
+    """
+    task, suite = plan.task, plan.suite
+    folder, confidence = project.certificates, task.quality.confidence
+    ran = msgspec.json.encode([m.fingerprint for m in measured])
+    fingerprint = hashlib.sha256(ran).hexdigest()
+    attempt = read_attempts(folder, task.name).number(
+        max_error, confidence, suite.digest, fingerprint
+    )
+    delta = attempt_delta(1 - confidence, attempt) / max(len(measured), 1)
+    certifications = [_certify(m, max_error, delta) for m in measured]
+    statements = [_statement(m, c) for m, c in zip(measured, certifications, strict=True)]
+    certificate = with_id(
+        Certificate(
+            task=task.name,
+            created=created.isoformat(),
+            max_error=max_error,
+            confidence=confidence,
+            attempt=attempt,
+            truth=plan.truth,
+            sampling=suite.sampling,
+            suite=suite.digest,
+            rows=len(suite.examples),
+            sets=(*statements, *_unmeasured(project, task, measured)),
+        )
+    )
+    record_attempt(
+        folder,
+        task.name,
+        Try(
+            max_error=max_error,
+            confidence=confidence,
+            attempt=attempt,
+            suite=suite.digest,
+            fingerprint=fingerprint,
+            created=certificate.created,
+            certified=any(statement.certified for statement in statements),
+        ),
+    )
+    write_certificate(folder, certificate)
+    return Calibrated(certificate, tuple(certifications))
+
+
+def _certify(measured: Measured, max_error: float, delta: float) -> Certification:
+    path = threshold_path(
+        measured.references, rows=len(measured.scores), max_error=max_error, delta=delta
+    )
+    return certify(measured.scores, measured.wrong, path, max_error=max_error, delta=delta)
+
+
+def _statement(measured: Measured, found: Certification) -> CertifiedSet:
+    """The certificate's words for one certification."""
+    thresholds = found.thresholds or (None,) * len(measured.rungs)
+    own = found.rungs or (None,) * len(measured.rungs)
+    rules = tuple(
+        RungRule(
+            rung=rung,
+            threshold=threshold,
+            accepted=risk.accepted if risk else 0,
+            errors=risk.errors if risk else 0,
+            upper=risk.upper if risk and risk.accepted else None,
+        )
+        for rung, threshold, risk in zip(measured.rungs, thresholds, own, strict=True)
+    )
+    return CertifiedSet(
+        rungs=measured.rungs,
+        labels=(measured.allowed.label,),
+        certified=found.thresholds is not None,
+        reason=""
+        if found.thresholds is not None
+        else f"no threshold passes at {found.max_error:g}",
+        rules=rules,
+        rows=found.rows,
+        accepted=found.accepted,
+        errors=found.errors,
+        upper=found.upper if found.thresholds is not None else None,
+        coverage=found.coverage,
+        coverage_low=found.coverage_low,
+        coverage_high=found.coverage_high,
+        delta=found.delta,
+        smallest=found.smallest,
+        fingerprint=measured.fingerprint,
+        grid=tuple(GridPoint(point.accepted, point.errors) for point in found.curve),
+    )
+
+
+def _unmeasured(project: Project, task: Task, measured: Sequence[Measured]) -> list[CertifiedSet]:
+    """A statement of its own, "not certified", for each label that can occur and had no rows."""
+    seen = {m.allowed.label for m in measured}
+    missing = []
+    for label in Privacy:
+        if label.rank < task.privacy.rank or label in seen:
+            continue
+        allowed = allowed_for(project, task, label)
+        settings = project.settings.rungs
+        rungs = tuple(n for n in allowed.rungs if settings[n].accept is Accept.CERTIFIED)
+        missing.append(
+            CertifiedSet(
+                rungs=rungs,
+                labels=(label,),
+                certified=False,
+                reason=f"no calibration rows are labelled {label.value}",
+            )
+        )
+    return missing
