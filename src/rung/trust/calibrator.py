@@ -124,7 +124,7 @@ class Calibrator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if self.kind == "raw":
             return np.asarray(-np.expm1(-selected(signals, self.columns)[0]))
         columns = standardised(signals, self.columns, self.centers, self.scales)
-        log_odds = self._log_odds(signals, columns)
+        log_odds = self.log_odds(signals, columns)
         missing = np.isnan(log_odds)
         if self.trees:
             known = np.nan_to_num(np.vstack([columns, log_odds]))
@@ -133,7 +133,8 @@ class Calibrator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         confidence[missing] = np.nan
         return confidence
 
-    def _log_odds(self, signals: SignalColumns, columns: Floats) -> Floats:
+    def log_odds(self, signals: SignalColumns, columns: Floats) -> Floats:
+        """The logistic part, from the signals and their `standardised` columns; NaN if missing."""
         total = np.full(len(signals), self.intercept)
         for weight, column in zip(self.weights, columns, strict=True):
             total += weight * column

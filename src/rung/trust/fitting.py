@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
 from rung.errors import EvidenceError, InternalError
 from rung.trust.calibrator import Calibrator, ClassTerms, selected, spread, standardised
@@ -170,8 +170,7 @@ class _Boosted:
     def __call__(self, signals: SignalColumns, right: Flags) -> Calibrator:
         base = self.base(signals, right)
         columns = standardised(signals, base.columns, base.centers, base.scales)
-        log_odds = np.log(p := base.confidence(signals)) - np.log1p(-p)
-        features = np.vstack([columns, log_odds])
+        features = np.vstack([columns, base.log_odds(signals, columns)])
         model = HistGradientBoostingClassifier(
             max_iter=60,
             max_depth=_DEPTH,

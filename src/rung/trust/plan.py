@@ -22,7 +22,7 @@ from rung.trust.path import STARTS
 POWER = 0.8
 """Chance of success that a plan aims at."""
 
-MOST_ROWS = 1_000_000
+MOST_ROWS = 100_000
 """Beyond this many accepted rows a plan says "no number would do"."""
 
 LEAST_ACCEPTED = 30
