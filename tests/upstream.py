@@ -93,6 +93,12 @@ class Call:
         return list(schema.get("properties", {}).get("label", {}).get("enum", []))
 
     @property
+    def listed(self) -> list[str]:
+        """The labels its prompt lists."""
+        lines = str((self.body.get("messages") or [{"content": ""}])[0]["content"]).splitlines()
+        return [line[2:].partition(":")[0] for line in lines if line.startswith("- ")]
+
+    @property
     def is_probe(self) -> bool:
         """Whether it asks what the server can do rather than for an answer."""
         return self.text in ("Name any animal.", "Reply with the single word: hello")
@@ -110,9 +116,10 @@ def pieces(text: str, size: int = 4) -> list[Token]:
 
 
 def hashed_label(call: Call) -> str:
-    """One of the labels the schema allows, by the text's digest: the same in every process."""
+    """One of the labels the schema allows or the prompt lists, by the text's digest."""
     digest = int.from_bytes(hashlib.sha256(call.text.encode()).digest()[:8], "big")
-    return call.enum[digest % len(call.enum)] if call.enum else "hello"
+    labels = call.enum or call.listed
+    return labels[digest % len(labels)] if labels else "hello"
 
 
 @dataclass

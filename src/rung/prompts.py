@@ -65,9 +65,7 @@ def answer_schema(task: Task) -> str | None:
 
 
 def prompt_digest(task: Task) -> str:
-    """SHA-256 of everything a model is shown for `task` except the input itself, in every form and
-    input type.
-    """
+    """SHA-256 of all that a model is shown for `task` but the input, in every form and type."""
     inputs: tuple[Input, ...] = (
         Text(_MARK),
         Passage(_MARK, _MARK),

@@ -148,9 +148,7 @@ class ReplayEngine:
         return np.array(rows, dtype=np.float32).reshape(len(texts), -1 if texts else 0)
 
     async def health(self) -> Health:
-        """The recorded engine's where it is asked, else whether the recording can be read; never
-        raises.
-        """
+        """The recorded engine's where it is asked, else the recording's own; never raises."""
         try:
             self._open(None)
         except EngineError as error:
@@ -220,9 +218,7 @@ class ReplayEngine:
         return missing and self._mode is ReplayMode.FILL
 
     def _open(self, task: Task | None) -> Recording:
-        """The recording; where it is written to, with the identity its answers to `task` are known
-        by.
-        """
+        """The recording; a written one holds the identity that answers to `task` are known by."""
         writing = self._mode is not ReplayMode.REPLAY
         if writing and self._inner is None:
             raise EngineError(

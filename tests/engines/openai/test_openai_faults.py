@@ -265,6 +265,24 @@ def test_a_bad_request_repeats_the_servers_words_without_the_prompt() -> None:
     assert "the limit is 8192" in caught.value.message
 
 
+def test_a_short_text_is_not_repeated_either() -> None:
+    """A name is enough to be personal."""
+    body = '{"error": {"message": "cannot tokenize Jane Doe here"}}'
+    with (
+        Upstream(always=status(400, body)) as up,
+        pytest.raises(EngineRefused, match=r"cannot tokenize \[…\] here"),
+    ):
+        one(up.url, text="Jane Doe")
+
+
+def test_an_echo_cut_by_the_length_limit_is_not_repeated() -> None:
+    """The end of a long excerpt does not hold the beginning of the prompt."""
+    body = "long word " * 59 + "4711 0815 and more words" * 20
+    with Upstream(always=status(400, body)) as up, pytest.raises(EngineRefused) as caught:
+        one(up.url, text="long word " * 59 + "4711 0815 and more words of mine")
+    assert "47" not in caught.value.message.partition("HTTP 400")[2]
+
+
 def test_long_words_are_bounded() -> None:
     """A server cannot fill the log."""
     with (

@@ -192,6 +192,15 @@ def test_token_evidence_is_read_where_it_is_real() -> None:
     ]
 
 
+def test_null_probabilities_are_missing_evidence() -> None:
+    """A server that knows no probability for a token has not broken the protocol."""
+    tokens = [Token("Yes", -0.5), Token(".", None)]  # type: ignore[arg-type]
+    with Upstream(answer=lambda call: tokens) as up:
+        answer = one(up, logprobs=True)
+    assert answer.text == "Yes."
+    assert [token.token for token in answer.tokens or ()] == ["Yes"]
+
+
 def test_fields_a_server_refuses_are_left_out_from_then_on() -> None:
     """A 400 that names an optional field costs one call, once."""
     refuses = ("max_tokens", "stream_options", "seed")

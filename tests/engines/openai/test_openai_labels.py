@@ -61,6 +61,11 @@ def test_anything_else_is_no_label(output: str) -> None:
     assert READER.find(output) is None
 
 
+def test_a_key_that_stands_twice_is_no_label() -> None:
+    """Which of two labels was meant is not guessed."""
+    assert READER.find('{"label": "refund", "label": "transfer"}') is None
+
+
 def test_only_the_tokens_that_spell_the_label_count() -> None:
     """JSON around the label has probabilities too, and they say nothing about it."""
     got = masses(

@@ -1,8 +1,7 @@
 """A server's answer, streamed or whole, assembled into a `Generation`.
 
 Tolerant where servers differ without harm (streams without `[DONE]`, whole bodies where a stream
-was asked for, wrong content types), strict where harm would follow: an answer without its end is no
-answer.
+was asked for, wrong content types), strict where harm would follow: a cut answer is no answer.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from rung.engines.openai.limits import Watch
 from rung.engines.openai.sse import EventStream
 from rung.engines.openai.transport import Reply
 from rung.engines.protocol import Finish, Generation, TokenLogprob
-from rung.errors import EngineTruncated
+from rung.errors import EngineError, EngineTruncated
 from rung.receipt import Usage
 
 _DONE = b"[DONE]"
@@ -121,12 +120,10 @@ class _Reading:
         await self._tail()
 
     async def _tail(self) -> None:
-        """The answer is complete: a failure from here on costs the exact token counts, not the
-        answer.
-        """
+        """The answer is complete: a failure from here on only costs the exact token counts."""
         self._watch.rest()
         loop = asyncio.get_running_loop()
-        with contextlib.suppress(TimeoutError, EngineTruncated):
+        with contextlib.suppress(TimeoutError, EngineError):
             async with asyncio.timeout(_CLOSE_S if self._done else _TAIL_S) as timer:
                 while piece := await self._reply.read():
                     self._process(self._events.feed(piece))
@@ -173,7 +170,11 @@ class _Reading:
         self._refused = self._refused or bool(content.refusal)
         self._spoken_chars += content.spoken_chars
         if choice.logprobs is not None:
-            self._tokens.extend(map(_token, choice.logprobs.content or ()))
+            self._tokens.extend(
+                _token(entry, entry.logprob)
+                for entry in choice.logprobs.content or ()
+                if entry.logprob is not None
+            )
         if choice.finish_reason:
             self._finish = self._finish_of(choice.finish_reason)
 
@@ -192,7 +193,7 @@ class _Reading:
             )
         return Finish.REFUSAL if self._refused else finish
 
-    def _reported(self, error: msgspec.Raw) -> Exception:
+    def _reported(self, error: msgspec.Raw) -> EngineError:
         """The error for a failure the server reports inside a 200 answer."""
         said = self._reply.redactor.excerpt(faults.words_of(b'{"error":' + bytes(error) + b"}"))
         if self._text:
@@ -236,9 +237,11 @@ def _tokens_in(chars: int) -> int:
     return -(-chars // _CHARS_PER_TOKEN)
 
 
-def _token(entry: wire.TokenEntry) -> TokenLogprob:
-    return TokenLogprob(
-        entry.token,
-        min(entry.logprob, 0.0),
-        tuple((other.token, min(other.logprob, 0.0)) for other in entry.top_logprobs or ()),
+def _token(entry: wire.TokenEntry, logprob: float) -> TokenLogprob:
+    """The entry as evidence; rounding on the server's side may leave a logarithm just above 0."""
+    alternatives = tuple(
+        (other.token, min(other.logprob, 0.0))
+        for other in entry.top_logprobs or ()
+        if other.logprob is not None
     )
+    return TokenLogprob(entry.token, min(logprob, 0.0), alternatives)

@@ -1,6 +1,4 @@
-"""One call to the server with everything around it: a slot, time limits, retries, the server's
-dialect.
-"""
+"""One call to the server with everything around it: a slot, limits, retries, its dialect."""
 
 from __future__ import annotations
 
@@ -18,9 +16,8 @@ from rung.engines.openai.retry import Timing, with_retries
 from rung.engines.openai.transport import Sending, Transport
 from rung.engines.protocol import Generation
 
-_BYTES_PER_TOKEN = (
-    16 * 1024
-)  # a token with twenty alternatives is about 2 KiB; room for wordy servers
+# A streamed token with twenty alternatives is about 2 KiB; there is room for wordy servers.
+_BYTES_PER_TOKEN = 16 * 1024
 _SPARE_BYTES = 1024 * 1024
 
 
@@ -59,7 +56,7 @@ class Calls:
             dialect = self._dialect
             while True:
                 body = dialect.body(self._settings, ask)
-                sending = Sending("chat/completions", body, ask.prompt, key)
+                sending = Sending("chat/completions", body, ask.texts, key)
                 try:
                     return await with_retries(
                         functools.partial(self._try_chat, sending, ask, watch),
@@ -105,7 +102,7 @@ class Calls:
 
     async def _try_chat(self, sending: Sending, ask: Ask, watch: Watch) -> Generation:
         expected = Expected(
-            prompt_chars=len(ask.prompt),
+            prompt_chars=sum(map(len, ask.texts)),
             max_bytes=_SPARE_BYTES + ask.max_tokens * _BYTES_PER_TOKEN,
             between_s=self._settings.timeouts.between_tokens,
             started=asyncio.get_running_loop().time(),

@@ -1,9 +1,7 @@
-"""What one server really does of the API: found out by asking, remembered for as long as the engine
-is open.
+"""What one server really does of the API: found out by asking, remembered while the engine is open.
 
 Servers accept fields they ignore, and refuse fields they need not know. A capability is what comes
-back: token probabilities that are there, an answer that keeps a schema it would otherwise have
-broken.
+back: token probabilities that are there, an answer that keeps a schema against its prompt.
 """
 
 from __future__ import annotations
@@ -43,9 +41,9 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     top_logprobs: int = 0
 
     @property
-    def prompt(self) -> str:
-        """All of the prompt as one string."""
-        return "\n".join(message.content for message in self.messages)
+    def texts(self) -> tuple[str, ...]:
+        """What the messages say."""
+        return tuple(message.content for message in self.messages)
 
 
 class Dialect(msgspec.Struct, frozen=True):
@@ -142,9 +140,7 @@ class Probes:
         return 0
 
     async def _find_json_schema(self) -> bool:
-        """The prompt asks for one thing, the schema allows another: only a server that enforces it
-        obeys.
-        """
+        """The prompt asks for one thing, the schema allows another: enforcing it shows."""
         ask = Ask(
             messages=(Message("user", "Reply with the single word: hello"),),
             max_tokens=32,  # the whole object has to fit, or its end could not be seen

@@ -177,9 +177,7 @@ class OpenAIEngine:
         return _health_of(self._settings, models)
 
     async def capabilities(self) -> Capabilities:
-        """What the server was found able to do; unknown, and asked again later, where it cannot be
-        asked.
-        """
+        """What the server was found able to do; unknown while it cannot be asked."""
         try:
             logprobs = await self._probes.top_logprobs() > 0
             json_schema = await self._probes.json_schema()
@@ -195,9 +193,7 @@ class OpenAIEngine:
         )
 
     def identity(self, task: Task) -> Mapping[str, str]:
-        """Server, model, decoding, prompt; what stands behind the model's name only the server
-        knows.
-        """
+        """Server, model, decoding, prompt; what stands behind the name only the server knows."""
         base = self._calls.transport.base
         return {
             "engine": BUILD,
@@ -251,7 +247,7 @@ class OpenAIEngine:
 
     async def _embed_batch(self, texts: tuple[str, ...]) -> npt.NDArray[np.float32]:
         body = msgspec.json.encode(wire.EmbeddingsRequest(self._settings.model, texts))
-        sending = Sending("embeddings", body, "\n".join(texts), uuid.uuid4().hex)
+        sending = Sending("embeddings", body, texts, uuid.uuid4().hex)
         try:
             async with self._calls.slots:
                 raw = await self._calls.fetch(
@@ -299,9 +295,7 @@ def _classification(request: ClassifyRequest, rows: Sequence[_Row]) -> Classific
 
 
 def _decode_vectors(raw: bytes, count: int) -> npt.NDArray[np.float32] | None:
-    """(count, dimensions) vectors in the order of the texts; None where the body does not hold
-    them.
-    """
+    """(count, dimensions) vectors in the order of the texts; None where there are none."""
     try:
         data = msgspec.json.decode(raw, type=wire.Embeddings).data
     except (ValueError, RecursionError):

@@ -25,9 +25,9 @@ from rung.errors import (
 )
 
 _EXCERPT_CHARS = 300
-_ECHO_CHARS = (
-    16  # a run this long that also stands in the prompt is an echo of it, not a coincidence
-)
+_BLANK = "\x00"  # stands for what was taken out until runs of it are one mark
+_ECHO_CHARS = 16  # a run this long that the prompt holds too is an echo of it, not a coincidence
+_SHORT_ECHO_CHARS = 4  # a whole text this long is
 _KEY_LIKE = re.compile(r"(?i)\b(?:sk|pk|key|token|hf|gsk)[-_][\w*.-]{6,}|bearer\s+\S+")
 _LOADING = re.compile(r"(?i)\bloading\b|still (?:starting|warming)|not (?:yet )?loaded")
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
@@ -45,8 +45,7 @@ _BY_STATUS: dict[int, tuple[type[EngineError], str]] = {
 
 
 class RequestRefused(EngineRefused):
-    """The server takes the address and the key, and not this request (HTTP 400, 413, 415, 422,
-    501).
+    """The server takes the address and the key, and not this request.
 
     Attributes:
         words: the server's own words, unbounded and unmasked: for decisions, never for printing.
@@ -58,39 +57,45 @@ class RequestRefused(EngineRefused):
 
 
 class Redactor:
-    """Blanks out what must not be repeated: the key, anything like a key, and runs of the prompt.
+    """Blanks out what must not be repeated: the key, anything like a key, and what the prompt says.
 
     Args:
         key: the credential in use, None without one.
-        prompt: all that was sent, as one string.
+        texts: all that was sent.
     """
 
-    def __init__(self, key: str | None, prompt: str) -> None:
+    def __init__(self, key: str | None, texts: tuple[str, ...]) -> None:
         self._key = key
-        self._prompt = prompt
+        self._texts = texts
 
     def excerpt(self, words: str) -> str:
-        """At most 300 characters of `words` on one line, fit for a message; empty when there are
-        none.
-        """
-        text = " ".join(words.split())
+        """At most 300 characters of `words` on one line, fit for a message."""
+        text = _one_line(words)
         if self._key:
             text = text.replace(self._key, "***")
-        text = _KEY_LIKE.sub("***", text)[: 2 * _EXCERPT_CHARS]
-        text = self._without_echo(text)
+        text = _KEY_LIKE.sub("***", text)
+        cut = self._without_echo(text[: 2 * _EXCERPT_CHARS])
+        # A cut can leave the beginning of an echo, too short to be known for one.
+        text = cut if len(text) <= 2 * _EXCERPT_CHARS else cut[:-_ECHO_CHARS]
         return text if len(text) <= _EXCERPT_CHARS else text[:_EXCERPT_CHARS] + "…"
 
     def _without_echo(self, text: str) -> str:
-        """`text` with every run of `_ECHO_CHARS` characters that the prompt also holds replaced by
-        an ellipsis.
-        """
-        prompt = " ".join(self._prompt.split())
+        """`text` without what it repeats of the texts, whole or in runs of `_ECHO_CHARS`."""
+        sent = [_one_line(part) for part in self._texts]
+        for part in sent:
+            if len(part) >= _SHORT_ECHO_CHARS:
+                text = text.replace(part, _BLANK)
         echoed = bytearray(len(text))
         for start in range(len(text) - _ECHO_CHARS + 1):
-            if text[start : start + _ECHO_CHARS] in prompt:
+            run = text[start : start + _ECHO_CHARS]
+            if any(run in part for part in sent):
                 echoed[start : start + _ECHO_CHARS] = b"\x01" * _ECHO_CHARS
-        kept = "".join("\x00" if hit else char for char, hit in zip(text, echoed, strict=True))
-        return re.sub("\x00+", "[…]", kept)
+        kept = "".join(_BLANK if hit else char for char, hit in zip(text, echoed, strict=True))
+        return re.sub(f"{_BLANK}+", "[…]", kept)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def place(url: URL) -> str:
@@ -101,11 +106,10 @@ def place(url: URL) -> str:
 def words_of(body: bytes) -> str:
     """What an error body says: its message, or the body itself where it is plain text."""
     try:
-        return msgspec.json.decode(body, type=wire.ErrorBody).words or body.decode(
-            "utf-8", "replace"
-        )
+        words = msgspec.json.decode(body, type=wire.ErrorBody).words
     except (ValueError, RecursionError):
-        return body.decode("utf-8", "replace")
+        words = ""
+    return words or body.decode("utf-8", "replace")
 
 
 def looks_like_html(body: bytes) -> bool:
@@ -152,9 +156,7 @@ def is_retried(status: int) -> bool:
 
 
 def fault_of_connecting(error: aiohttp.ClientConnectorError, url: URL) -> EngineError | Retryable:
-    """The failure for a request that found no server: nothing was read by anyone, so most may be
-    tried again.
-    """
+    """The failure for a request that found no server: nobody read it, so most may be tried again."""
     host = f"{url.host}:{url.port}"
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
         return EngineUnavailable(

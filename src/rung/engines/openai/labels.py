@@ -53,20 +53,17 @@ class LabelReader:
         self._index = {name: index for index, name in enumerate(names)}
 
     def find(self, output: str) -> Spelled | None:
-        """The label that `output` is, bare, quoted or as `{"label": …}`; None where it is anything
-        else.
-        """
+        """The label that `output` is: bare, quoted or as `{"label": …}`; None for anything else."""
         body = output.strip()
-        start = output.index(body) if body else 0
+        start = output.index(body)
+        if body in self._index:
+            return Spelled(self._index[body], start, start + len(body), quoted=False)
         if body.startswith("{"):
             return self._find_json(body, start)
-        quoted = len(body) >= 2 and body[0] in _QUOTES and body[0] == body[-1]
-        name = body[1:-1] if quoted else body
-        index = self._index.get(name)
-        if index is None:
-            return None
-        start += int(quoted)
-        return Spelled(index, start, start + len(name), quoted)
+        inside = body[1:-1]
+        if inside in self._index and body[0] in _QUOTES and body[0] == body[-1]:
+            return Spelled(self._index[inside], start + 1, start + len(body) - 1, quoted=True)
+        return None
 
     def _find_json(self, body: str, start: int) -> Spelled | None:
         try:
@@ -75,8 +72,8 @@ class LabelReader:
             return None
         field = _FIELD.search(body)
         index = self._index.get(name)
-        if index is None or field is None:
-            return None
+        if index is None or field is None or msgspec.json.decode(f'"{field[1]}"') != name:
+            return None  # no label, or the key stands twice
         return Spelled(index, start + field.start(1), start + field.end(1), quoted=True)
 
     def probabilities(
@@ -101,7 +98,7 @@ class LabelReader:
                 if index is not None:
                     masses[index] += math.exp(before + logprob)
             before += token.logprob
-        if self._may_go_on(name):
+        if self._may_go_on(self._names[spelled.index]):
             end = _closing(output, tokens or (), spelled)
             if end is None:
                 return None
@@ -110,19 +107,15 @@ class LabelReader:
         return np.minimum(masses, 1.0)
 
     def _may_go_on(self, name: str) -> bool:
-        """Whether another label starts with this one: its tokens alone then do not say which was
-        meant.
-        """
+        """Whether another label starts with this one, so that its tokens alone do not settle it."""
         return any(other != name and other.startswith(name) for other in self._names)
 
     def _only_label(
         self, text: str, written: str, name: str, place: int, spelled: Spelled
     ) -> int | None:
-        """The one other label that alternative `text`, standing for `written` at `place` of the
-        label, can begin.
+        """The one other label that alternative `text`, in the place of `written`, can begin.
 
-        `place` counts characters from the label's start; negative where the token begins before the
-        label.
+        `place` counts characters from the label's start, negative where the token begins earlier.
         """
         if text == written:
             return None
@@ -154,11 +147,9 @@ def _cut(begun: str) -> tuple[str, bool]:
 def _covering(
     output: str, tokens: tuple[TokenLogprob, ...], spelled: Spelled
 ) -> list[tuple[TokenLogprob, int]] | None:
-    """The tokens that share a character with the label, each with its offset from the label's
-    start.
+    """The tokens that share a character with the label, each with its offset from the label's start.
 
-    None where the tokens do not spell the output: evidence about another text is none about this
-    one.
+    None where the tokens do not spell the output: they would be evidence about another text.
     """
     joined = "".join(token.token for token in tokens)
     shift = joined.find(output)
@@ -177,9 +168,7 @@ def _covering(
 def _closing(
     output: str, tokens: tuple[TokenLogprob, ...], spelled: Spelled
 ) -> TokenLogprob | None:
-    """The token that ends the label, where it is another than the label's last; None where there is
-    none.
-    """
+    """The token that ends the label; None where nothing shows that it ends."""
     end = "".join(token.token for token in tokens).find(output) + spelled.end
     at = 0
     for token in tokens:

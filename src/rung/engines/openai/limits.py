@@ -15,8 +15,7 @@ _CLOSED_DOOR_S = 0.5  # a server that worked on a request before it hung up has 
 
 
 class Watch:
-    """One timer for one call, its retries included; knows which limit is running, to name it when
-    it passes.
+    """One timer for one call, its retries included, that knows which limit is running.
 
     Args:
         timer: the running timer of the `asyncio.timeout` block.

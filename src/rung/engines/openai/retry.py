@@ -60,8 +60,7 @@ class Retryable(Exception):
 
 
 def wait_before(retry: int, retry_after: float | None, dice: float) -> float:
-    """Seconds to wait before retry number `retry` (from 0): full jitter, on top of what the server
-    asked for.
+    """Seconds to wait before retry `retry`, from 0: full jitter on top of what the server asked for.
 
     Full jitter draws from [0, min(cap, base·2^retry)], which spreads clients that failed together.
     """

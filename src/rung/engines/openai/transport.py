@@ -35,13 +35,13 @@ class Sending(msgspec.Struct, frozen=True):
     Attributes:
         path: below the base address, without a leading slash.
         body: JSON; None for a GET.
-        prompt: what must not be repeated in messages.
+        texts: what must not be repeated in messages: all that was written into the body.
         idempotency_key: the same over all retries; None for none.
     """
 
     path: str
     body: bytes | None = None
-    prompt: str = ""
+    texts: tuple[str, ...] = ()
     idempotency_key: str | None = None
 
 
@@ -75,7 +75,7 @@ class Reply:
         """
         try:
             piece = await self._response.content.readany()
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, ConnectionError) as error:
             raise faults.cut_off(self.url) from error
         self._seen += len(piece)
         if self._seen > self.limit_bytes:
@@ -124,7 +124,7 @@ class Transport:
         """
         url = self.url(sending.path)
         key = self._key()
-        redactor = faults.Redactor(key, sending.prompt)
+        redactor = faults.Redactor(key, sending.texts)
         response = await self._send(sending, url, key, watch)
         async with response:
             if response.status != 200:
@@ -136,8 +136,7 @@ class Transport:
                 raise Retryable(error, parse_retry_after(header, self._timing.now()))
             encoding = response.headers.get("Content-Encoding", "identity")
             if encoding != "identity":
-                # Asked for plain bytes; unpacking what was not asked for is how small bodies become
-                # huge ones.
+                # Plain bytes were asked for; unpacking anything else lets small bodies grow huge.
                 raise faults.not_the_protocol(url, f"with Content-Encoding {encoding!r}")
             yield Reply(response, url, redactor)
 
@@ -163,11 +162,11 @@ class Transport:
             )
         except aiohttp.ClientConnectorError as error:
             raise faults.fault_of_connecting(error, url) from error
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            fault = faults.no_answer(url)
-            raise Retryable(fault) if watch.met_closed_door else fault from error
         except aiohttp.ClientResponseError as error:
             raise faults.not_the_protocol(url, "something that is not HTTP") from error
+        except (aiohttp.ClientError, ConnectionError) as error:
+            fault = faults.no_answer(url)
+            raise Retryable(fault) if watch.met_closed_door else fault from error
 
     def _open_session(self) -> aiohttp.ClientSession:
         """The session of the running loop, opened on first use."""
@@ -246,7 +245,7 @@ def _headers(sending: Sending, key: str | None) -> dict[str, str]:
 async def _read_error(response: aiohttp.ClientResponse) -> bytes:
     """The start of an error's body; one that breaks off is as good as one that ends."""
     body = bytearray()
-    with contextlib.suppress(aiohttp.ClientError):
+    with contextlib.suppress(aiohttp.ClientError, ConnectionError):
         async for piece in response.content.iter_any():
             body += piece
             if len(body) >= _ERROR_BODY_BYTES:

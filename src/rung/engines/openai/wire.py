@@ -64,14 +64,14 @@ class Alternative(msgspec.Struct, frozen=True):
     """A token that could have stood at a place."""
 
     token: str
-    logprob: float
+    logprob: float | None
 
 
 class TokenEntry(msgspec.Struct, frozen=True):
-    """The token that stands at a place."""
+    """The token that stands at a place; servers that do not know its probability send null."""
 
     token: str
-    logprob: float
+    logprob: float | None
     top_logprobs: tuple[Alternative, ...] | None = None
 
 
@@ -113,9 +113,7 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 class Chunk(msgspec.Struct, frozen=True):
-    """An event of a stream, or a whole answer; `usage` and `error` are read apart, they vary too
-    much.
-    """
+    """An event of a stream, or a whole answer; `usage` and `error` vary and are read apart."""
 
     choices: tuple[Choice, ...] | None = None
     model: str | None = None
