@@ -164,15 +164,6 @@ def parse_input(row: Row, kind: Kind | None) -> tuple[Input | str | None, list[P
     return _input(cells, kind, problems), problems
 
 
-def parse_input(row: Row, kind: Kind | None) -> tuple[Input | str | None, list[Problem]]:
-    """The input in `row` that asks for no label, or None and what is wrong with it."""
-    cells = {
-        ALIASES.get(name, name): cell for name, cell in row.cells.items() if cell not in ("", None)
-    }
-    problems: list[Problem] = []
-    return _input(cells, kind, problems), problems
-
-
 def _input(
     cells: Mapping[str, JsonValue], kind: Kind | None, problems: list[Problem]
 ) -> Input | str | None:

@@ -39,6 +39,21 @@ SECRET_KEYS = frozenset(
 """Keys that would hold a secret in a file that is meant to be shared; refused without showing the value."""
 
 
+NEEDED: dict[EngineName, tuple[str, ...]] = {
+    EngineName.STUDENT: ("model",),
+    EngineName.OPENAI: ("model", "where", "base_url"),
+    EngineName.REPLAY: ("recording", "replays"),
+}
+"""Keys a rung must have, by its engine."""
+
+NOT_FOR: dict[EngineName, tuple[str, ...]] = {
+    EngineName.STUDENT: ("base_url", "api_key_env", "recording", "replays"),
+    EngineName.OPENAI: ("recording", "replays"),
+    EngineName.REPLAY: ("model", "base_url", "api_key_env", "price"),
+}
+"""Keys that do nothing for an engine, and so are mistakes."""
+
+
 def find_settings(start: Path | None = None) -> Path:
     """The nearest `rung.toml` in `start` (the current folder when None) or a folder above it.
 
@@ -128,13 +143,13 @@ class _Settings:
     def _rung(self, name: str, table: RungTable) -> RungSettings | None:
         """One rung, None when it is not sound enough to go on with."""
         at = ("rungs", name)
-        for key in _NOT_FOR[table.engine]:
+        for key in NOT_FOR[table.engine]:
             if getattr(table, key) is not None:
                 self._mistakes.add(
                     (*at, key),
                     f"rungs.{name}.{key} does nothing for engine {table.engine.value!r}; remove it",
                 )
-        missing = [key for key in _NEEDED[table.engine] if getattr(table, key) is None]
+        missing = [key for key in NEEDED[table.engine] if getattr(table, key) is None]
         for key in missing:
             self._mistakes.add(
                 at, f"rungs.{name}.{key} is missing: engine {table.engine.value!r} needs it"
@@ -302,19 +317,6 @@ class _Settings:
                 f"{shown_key(at)} must stay below the folder of {FILE_NAME}, "
                 f"not {shown_value(relative)}",
             )
-
-
-_NEEDED: dict[EngineName, tuple[str, ...]] = {
-    EngineName.STUDENT: ("model",),
-    EngineName.OPENAI: ("model", "where", "base_url"),
-    EngineName.REPLAY: ("recording", "replays"),
-}
-
-_NOT_FOR: dict[EngineName, tuple[str, ...]] = {
-    EngineName.STUDENT: ("base_url", "api_key_env", "recording", "replays"),
-    EngineName.OPENAI: ("recording", "replays"),
-    EngineName.REPLAY: ("model", "base_url", "api_key_env", "price"),
-}
 
 
 def _policy(file: SettingsFile) -> Policy:

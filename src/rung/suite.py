@@ -150,21 +150,6 @@ def iter_inputs(path: Path, task: Task | None = None) -> Iterator[Input | str]:
         raise SuiteError(f"{shown_path(path)}: has no rows")
 
 
-def iter_inputs(path: Path, task: Task) -> Iterator[Input | str]:
-    """Inputs of the rows at `path`, labelled or not, one at a time in constant memory.
-
-    Raises:
-        SuiteError: at the first row without an input that the task can work on.
-    """
-    for row in iter_rows(path):
-        if isinstance(row, Fault):
-            raise _row_error(path, row.row, row.message)
-        value, problems = parse_input(row, task.kind)
-        if value is None:
-            raise _row_error(path, row.number, problems[0].message)
-        yield value
-
-
 def _checked(path: Path, row: Row | Fault, task: Task | None) -> Example:
     if isinstance(row, Fault):
         raise _row_error(path, row.row, row.message)

@@ -42,7 +42,11 @@ class TaskFile(Table, frozen=True):
         str, Meta(description="What to do, in words; part of a language model's prompt.")
     ] = ""
     labels: Annotated[
-        tuple[LabelName, ...] | dict[LabelName, str] | None,
+        Annotated[
+            tuple[LabelName, ...], Meta(extra_json_schema={"minItems": 2, "uniqueItems": True})
+        ]
+        | Annotated[dict[LabelName, str], Meta(extra_json_schema={"minProperties": 2})]
+        | None,
         Meta(
             description="classify: the answers allowed, as a list or as a table of name = description.",
             extra={"must": 'a list of names, or a table of name = "description"'},
