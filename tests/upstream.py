@@ -13,6 +13,7 @@ import asyncio
 import hashlib
 import json
 import os
+import ssl
 import sys
 import threading
 from collections import Counter, deque
@@ -142,6 +143,8 @@ class Upstream:
         faults: consumed one per call that is no probe; then calls succeed.
         always: the fault of every call once `faults` are used up.
         log: file that gets a line per call, on disk before the call is answered.
+        port: 0 for any free one.
+        tls: speaks https with this certificate.
     """
 
     answer: Answer = hashed_label
@@ -165,6 +168,7 @@ class Upstream:
     always: Fault = Fault()
     log: Path | None = None
     port: int = 0
+    tls: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
         self.faults = deque(self.faults)
@@ -184,7 +188,7 @@ class Upstream:
     @property
     def url(self) -> str:
         """The address a rung's `base_url` takes."""
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}/v1"
 
     @property
     def chats(self) -> list[Call]:
@@ -237,7 +241,7 @@ class Upstream:
             app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1
         )
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", self.port)
+        site = web.TCPSite(runner, "127.0.0.1", self.port, ssl_context=self.tls)
         await site.start()
         self.port = runner.addresses[0][1]
         self._ready.set()

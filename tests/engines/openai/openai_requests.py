@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from rung.config import EngineName, Limits, RungSettings, Timeouts
-from rung.engines.openai import OpenAIEngine
+from rung.engines.openai.engine import OpenAIEngine
 from rung.engines.openai.retry import Timing
 from rung.engines.protocol import ClassifyRequest, GenerateRequest
 from rung.policy import Place

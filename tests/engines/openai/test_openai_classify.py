@@ -10,9 +10,9 @@ import pytest
 from openai_requests import TRIAGE, classify, rung, using
 
 from rung.config import Limits
-from rung.engines.openai import OpenAIEngine
+from rung.engines.openai.engine import OpenAIEngine
 from rung.engines.protocol import Capabilities, Classification, ClassifyRequest, Finish, Support
-from rung.errors import EngineTruncated, EngineUnavailable, EngineUnsupported
+from rung.errors import EngineTimeout, EngineTruncated, EngineUnavailable, EngineUnsupported
 from rung.receipt import Usage
 from upstream import Call, Fault, Mode, Token, Upstream
 
@@ -201,6 +201,23 @@ def test_capabilities_of_a_server_that_is_down_are_unknown_and_asked_again() -> 
 
     with Upstream() as up:
         assert using(rung(up.url), twice) == [Support.UNKNOWN, Support.YES]
+
+
+def test_a_slow_probe_is_not_waited_for_and_not_given_up() -> None:
+    """A request keeps its own limit; the question goes on, so that a loading model gets loaded."""
+
+    async def impatient(engine: OpenAIEngine) -> int:
+        first = await engine.classify(classify("a", timeout_s=0.05))
+        assert isinstance(first.failures[0], EngineTimeout)
+        assert not first.failures[0].charged
+        again = await engine.classify(classify("a", timeout_s=5))
+        return int(again.chosen[0])
+
+    with Upstream() as up:
+        up.probe_faults.append(Fault(first_s=0.3))
+        assert using(rung(up.url), impatient) >= 0
+    assert len(up.probes) == 2
+    assert up.cancelled == 0
 
 
 def test_embeddings_come_back_in_the_order_of_the_texts() -> None:

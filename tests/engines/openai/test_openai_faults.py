@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
+import ssl
+import subprocess
+from pathlib import Path
 
 import pytest
 from openai_requests import NOON, FakeTime, ask, rung, using
 
 from rung.config import Limits, Timeouts
-from rung.engines.openai import OpenAIEngine
+from rung.engines.openai.engine import OpenAIEngine
 from rung.engines.openai.retry import parse_retry_after, wait_before
 from rung.engines.protocol import Generation, State
 from rung.errors import (
@@ -76,6 +80,27 @@ def test_a_server_without_tls_behind_an_https_address_is_unavailable_at_once() -
     with Upstream() as up, pytest.raises(EngineUnavailable, match="TLS"):
         one(up.url.replace("http:", "https:"), time)
     assert time.sleeps == []
+
+
+def test_a_certificate_nobody_vouches_for_is_refused_at_once(tmp_path: Path) -> None:
+    """Neither the text nor the key goes to a server that does not prove who it is."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl, which makes the certificate for this test, is not installed")
+    pem = str(tmp_path / "server.pem")
+    options = ["-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-days", "2"]
+    subprocess.run(
+        [openssl, "req", "-x509", *options, "-keyout", pem, "-out", pem + ".crt"],
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pem + ".crt", pem)
+    time = FakeTime()
+    with Upstream(tls=context) as up, pytest.raises(EngineUnavailable, match="did not prove"):
+        one(up.url, time)
+    assert time.sleeps == []
+    assert up.calls == []
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,3 @@
 people. `wire` is what crosses the network, `sse` splits streams, `answer` assembles them, `dialect`
 finds out what the server really does, `labels` reads label probabilities.
 """
-
-from rung.engines.openai.engine import OpenAIEngine
-
-__all__ = ["OpenAIEngine"]

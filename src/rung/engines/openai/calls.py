@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import math
 import uuid
+from collections.abc import AsyncIterator
 
 from rung.config import Limits, RungSettings
 from rung.engines.openai import faults
@@ -51,8 +53,7 @@ class Calls:
             EngineError: the attempt failed.
         """
         key = idempotency_key or uuid.uuid4().hex
-        total_s = min(self._settings.timeouts.total, math.inf if timeout_s is None else timeout_s)
-        async with watched(total_s, self._where("chat/completions")) as watch:
+        async with watched(self._total(timeout_s), self._where("chat/completions")) as watch:
             dialect = self._dialect
             while True:
                 body = dialect.body(self._settings, ask)
@@ -69,6 +70,17 @@ class Calls:
                     if simpler is None:
                         raise
                     self._dialect = dialect = simpler
+
+    @contextlib.asynccontextmanager
+    async def asking(self, timeout_s: float | None) -> AsyncIterator[None]:
+        """Wait inside for what the server can do, no longer than a call itself may take.
+
+        Raises:
+            EngineTimeout: the limit passed.
+        """
+        where = f"{faults.place(self.transport.base)}, asked what it can do"
+        async with watched(self._total(timeout_s), where):
+            yield
 
     async def fetch(
         self, sending: Sending, *, total_s: float, limit_bytes: int, limits: Limits | None = None
@@ -109,6 +121,10 @@ class Calls:
         )
         async with self.transport.exchange(sending, watch) as reply:
             return await read_answer(reply, watch, expected)
+
+    def _total(self, timeout_s: float | None) -> float:
+        """The rung's total limit, or what the request narrows it to."""
+        return min(self._settings.timeouts.total, math.inf if timeout_s is None else timeout_s)
 
     def _where(self, path: str) -> str:
         return faults.place(self.transport.url(path))

@@ -7,8 +7,9 @@ back: token probabilities that are there, an answer that keeps a schema against 
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 
 import msgspec
 
@@ -95,15 +96,18 @@ class Dialect(msgspec.Struct, frozen=True):
 class Probes:
     """Asks a server what it can do, each question at most once and only when it matters.
 
+    Whoever needs an answer waits for the same question. It goes on when they give up: a model that
+    is loading would otherwise be interrupted by everyone's patience and never be loaded.
+
     Args:
         ask: sends one generation; the probes go the same way as any other.
     """
 
     def __init__(self, ask: Callable[[Ask], Awaitable[Generation]]) -> None:
         self._ask = ask
-        self._one_at_a_time = asyncio.Lock()
         self._top_logprobs: int | None = None
         self._json_schema: bool | None = None
+        self._asking: dict[str, asyncio.Task[int]] = {}
 
     async def top_logprobs(self) -> int:
         """How many alternatives a token to ask for; 0 where no token probabilities come back.
@@ -111,10 +115,9 @@ class Probes:
         Raises:
             EngineError: the server could not be asked; nothing is remembered.
         """
-        async with self._one_at_a_time:
-            if self._top_logprobs is None:
-                self._top_logprobs = await self._find_top_logprobs()
-            return self._top_logprobs
+        if self._top_logprobs is None:
+            self._top_logprobs = await self._shared("logprobs", self._find_top_logprobs)
+        return self._top_logprobs
 
     async def json_schema(self) -> bool:
         """Whether an answer is held to a schema.
@@ -122,10 +125,30 @@ class Probes:
         Raises:
             EngineError: as for `top_logprobs`.
         """
-        async with self._one_at_a_time:
-            if self._json_schema is None:
-                self._json_schema = await self._find_json_schema()
-            return self._json_schema
+        if self._json_schema is None:
+            self._json_schema = bool(await self._shared("json_schema", self._find_json_schema))
+        return self._json_schema
+
+    async def aclose(self) -> None:
+        """Stop asking."""
+        running = list(self._asking.values())
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def _shared(self, name: str, find: Callable[[], Coroutine[None, None, int]]) -> int:
+        """The answer to a question that is asked once, however many wait for it."""
+        task = self._asking.get(name)
+        if task is None:
+            task = asyncio.create_task(find())
+            self._asking[name] = task
+            task.add_done_callback(functools.partial(self._asked, name))
+        return await asyncio.shield(task)
+
+    def _asked(self, name: str, task: asyncio.Task[int]) -> None:
+        del self._asking[name]
+        if not task.cancelled():
+            task.exception()  # taken note of, also when nobody waits any more
 
     async def _find_top_logprobs(self) -> int:
         for count in _TOP_LOGPROBS:

@@ -112,14 +112,17 @@ class OpenAIEngine:
         Raises:
             EngineError: the attempt failed; see `rung.errors` for the kinds.
         """
-        held = None
-        if request.schema is not None and await self._probes.json_schema():
-            held = wire.response_format(request.schema_name, request.schema)
+        held, top = None, 0
+        async with self._calls.asking(request.timeout_s):
+            if request.schema is not None and await self._probes.json_schema():
+                held = wire.response_format(request.schema_name, request.schema)
+            if request.logprobs:
+                top = await self._probes.top_logprobs()
         ask = Ask(
             messages=request.messages,
             max_tokens=request.max_tokens,
             response_format=held,
-            top_logprobs=await self._probes.top_logprobs() if request.logprobs else 0,
+            top_logprobs=top,
         )
         async with self._calls.slots:
             return await self._calls.chat(
@@ -132,7 +135,8 @@ class OpenAIEngine:
         `finishes` has an entry for every text; that of a failed text means nothing.
         """
         try:
-            form = await self._form(request.task)
+            async with self._calls.asking(request.timeout_s):
+                form = await self._form(request.task)
         except EngineError as error:
             return _classification(request, [_Row(failure=error)] * len(request.texts))
         async with asyncio.TaskGroup() as group:
@@ -206,6 +210,7 @@ class OpenAIEngine:
 
     async def aclose(self) -> None:
         """Close the connections and forget what was probed; safe to call twice."""
+        await self._probes.aclose()
         await self._calls.aclose()
         self._open()
 

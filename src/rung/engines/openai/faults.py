@@ -158,10 +158,15 @@ def is_retried(status: int) -> bool:
 def fault_of_connecting(error: aiohttp.ClientConnectorError, url: URL) -> EngineError | Retryable:
     """The failure for a request that found no server: nobody read it, so most may be tried again."""
     host = f"{url.host}:{url.port}"
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return EngineUnavailable(
             f"{host} did not prove who it is: its TLS certificate is not accepted",
             hint="install the certificate's authority on this machine, or correct base_url",
+        )
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return EngineUnavailable(
+            f"no TLS connection to {host} could be made",
+            hint="check whether base_url should begin with http:// or https://",
         )
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         message = f"no address is known for {url.host!r}"
