@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -165,7 +166,7 @@ class ReviewStore:
             query = query.where(_ITEM.c.status == status.value)
         with self._lock, complaints(self._url), self._connection.begin():
             rows = self._connection.execute(query).all()
-        return [msgspec.convert(row._asdict(), ReviewItem) for row in rows]
+        return [_item(row) for row in rows]
 
     def count(self, *, task: str | None = None, status: Status | None = Status.OPEN) -> int:
         """How many items `list` would give without a limit."""
@@ -241,6 +242,21 @@ def export(items: Iterable[ReviewItem]) -> Iterator[bytes]:
     """Items as lines of JSON, each ending in a newline."""
     for item in items:
         yield msgspec.json.encode({"format": 1, **msgspec.to_builtins(item)}) + b"\n"
+
+
+def _item(row: sa.Row[Any]) -> ReviewItem:  # Any: the columns of a `Table` carry no types
+    return ReviewItem(
+        key=row.key,
+        task=row.task,
+        label=row.label,
+        receipt=row.receipt,
+        reason=row.reason,
+        input_digest=row.input_digest,
+        created=row.created,
+        text=row.text,
+        expires=row.expires,
+        status=Status(row.status),
+    )
 
 
 def _make_private(path: Path) -> None:

@@ -74,8 +74,12 @@ def verify_ledger(heads_file: Path | None, config: Path | None, as_json: bool) -
 @click.option("-n", "--last", "count", default=10, show_default=True, help="Most receipts to list.")
 @task_option
 @click.option("--rung", help="Only receipts with an attempt on this rung.")
-@click.option("--verdict", type=click.Choice(list(Verdict)), help="Only with such an attempt.")
-@click.option("--standing", type=click.Choice(list(Standing)), help="Only with this standing.")
+@click.option(
+    "--verdict", type=click.Choice([v.value for v in Verdict]), help="Only with such an attempt."
+)
+@click.option(
+    "--standing", type=click.Choice([s.value for s in Standing]), help="Only with this standing."
+)
 @config_option
 @json_option
 def show(

@@ -15,7 +15,7 @@ from rung.settingsfile import load_settings
 task_option = click.option("--task", help="Only items of this task.")
 status_option = click.option(
     "--status",
-    type=click.Choice([*Status, "any"]),
+    type=click.Choice([*(status.value for status in Status), "any"]),
     default=Status.OPEN.value,
     show_default=True,
     help="Only items with this status.",

@@ -25,6 +25,20 @@ from rung.ledger.schema import CHAIN, RECORD
 from rung.ledger.totals import Totals
 from rung.version import __version__
 
+# Built once: building a statement takes longer than a commit.
+_ADD_RECORDS = sa.insert(RECORD)
+_START_CHAIN = sa.insert(CHAIN).values(
+    chain_id=sa.bindparam("this_chain"),
+    head_seq=sa.bindparam("this_seq"),
+    head_hash=sa.bindparam("this_hash"),
+    linked_seq=-1,
+)
+_MOVE_HEAD = (
+    sa.update(CHAIN)
+    .where(CHAIN.c.chain_id == sa.bindparam("this_chain"))
+    .values(head_seq=sa.bindparam("this_seq"), head_hash=sa.bindparam("this_hash"))
+)
+
 
 class Chain(msgspec.Struct, frozen=True):
     """How far a chain goes: `records` in it, the last with hash `head`."""
@@ -42,7 +56,7 @@ class Chain(msgspec.Struct, frozen=True):
         grown, rows = self._place(drafts)
         _store_head(connection, grown, first=self.records == 0)
         _mark_linked(connection, grown.id, links)
-        connection.execute(sa.insert(RECORD), rows)
+        connection.execute(_ADD_RECORDS, rows)
         totals = Totals()
         for draft in drafts:
             totals.add(draft.receipts)
@@ -87,12 +101,8 @@ def unlinked_heads(connection: sa.Connection) -> tuple[Head, ...]:
 
 
 def _store_head(connection: sa.Connection, chain: Chain, *, first: bool) -> None:
-    head = {"head_seq": chain.records - 1, "head_hash": chain.head}
-    if first:
-        row = {"chain_id": chain.id, "linked_seq": -1, **head}
-        connection.execute(sa.insert(CHAIN).values(row))
-    else:
-        connection.execute(sa.update(CHAIN).where(CHAIN.c.chain_id == chain.id).values(head))
+    head = {"this_chain": chain.id, "this_seq": chain.records - 1, "this_hash": chain.head}
+    connection.execute(_START_CHAIN if first else _MOVE_HEAD, head)
 
 
 def _mark_linked(connection: sa.Connection, by: str, links: Sequence[Head]) -> None:

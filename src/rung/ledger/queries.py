@@ -26,7 +26,7 @@ from rung.receipt import Receipt, Standing, Verdict
 
 Row = sa.Row[Any]  # Any: the columns of a `Table` carry no types
 
-_ROWS_AT_ONCE = 64  # a block is some 100 KB
+_ROWS_AT_ONCE = 8  # a block is some 100 KB, and readers often stop early
 _MOST_NAMED = 3
 _SPOKEN = str.maketrans("OIL", "011")  # Crockford: letters that are read for these digits
 
@@ -66,12 +66,13 @@ class Shown(msgspec.Struct, frozen=True):
     format: int = 1
 
 
-class Exported(msgspec.Struct, frozen=True, omit_defaults=True):
+class Exported(msgspec.Struct, frozen=True, kw_only=True):
     """One line of an export: a receipt or an egress decision, and the record that holds it."""
 
+    format: int = 1
     record: str
-    receipt: Receipt | None = None
-    egress: Egress | None = None
+    receipt: Receipt | msgspec.UnsetType = msgspec.UNSET
+    egress: Egress | msgspec.UnsetType = msgspec.UNSET
 
 
 @contextmanager
@@ -171,9 +172,9 @@ def entries(connection: sa.Connection) -> Iterator[Exported]:
     for row in rows:
         name, content = _record_name(row), _content(row)
         if isinstance(content, Egress):
-            yield Exported(name, egress=content)
+            yield Exported(record=name, egress=content)
         elif isinstance(content, tuple):
-            yield from (Exported(name, receipt=receipt) for receipt in content)
+            yield from (Exported(record=name, receipt=receipt) for receipt in content)
 
 
 def heads(connection: sa.Connection) -> tuple[Head, ...]:

@@ -18,20 +18,31 @@ Key = tuple[str, ...]
 
 
 class TotalTable(msgspec.Struct, frozen=True):
-    """A table of totals: the columns that name a group and the columns that are summed."""
+    """A table of totals: the columns that name a group, the columns that are summed, and how to add to them.
+
+    The statements are built once: building them takes longer than a commit.
+    """
 
     table: sa.Table
     keys: tuple[str, ...]
     sums: tuple[str, ...]
+    add: sa.Update
+    insert: sa.Insert
 
 
 def _total_table(table: sa.Table) -> TotalTable:
-    """After the chain's id, key columns are the primary key and all others are sums."""
-    columns = [column for column in table.columns if column.name != "chain_id"]
+    """Columns of the primary key name a group, all others are sums."""
+    keys = [column for column in table.columns if column.primary_key]
+    sums = [column for column in table.columns if not column.primary_key]
+    where = [column == sa.bindparam(f"this_{column.name}") for column in keys]
+    added = {column: column + sa.bindparam(f"this_{column.name}") for column in sums}
+    names = [*keys, *sums]
     return TotalTable(
         table,
-        tuple(column.name for column in columns if column.primary_key),
-        tuple(column.name for column in columns if not column.primary_key),
+        tuple(column.name for column in keys),
+        tuple(column.name for column in sums),
+        sa.update(table).where(*where).values(added),
+        sa.insert(table).values({c: sa.bindparam(f"this_{c.name}") for c in names}),
     )
 
 
@@ -69,21 +80,16 @@ def read_totals(
 ) -> dict[Key, list[int]]:
     """The stored sums of a chain, by group."""
     rows = connection.execute(sa.select(total.table).where(total.table.c.chain_id == chain_id))
-    width = len(total.keys) + 1
+    width = len(total.keys)
     return {tuple(row[1:width]): list(row[width:]) for row in rows}
 
 
 def _store(connection: sa.Connection, total: TotalTable, key: Key, sums: list[int]) -> None:
     """Add to the row of `key`, or make it; no other writer touches it, so the two steps cannot race."""
-    table = total.table
-    where = [
-        table.c[name] == value for name, value in zip(("chain_id", *total.keys), key, strict=True)
-    ]
-    named = dict(zip(total.sums, sums, strict=True))
-    added = {name: table.c[name] + value for name, value in named.items()}
-    if not connection.execute(sa.update(table).where(*where).values(added)).rowcount:
-        keys = dict(zip(("chain_id", *total.keys), key, strict=True))
-        connection.execute(sa.insert(table).values({**keys, **named}))
+    names = [f"this_{name}" for name in (*total.keys, *total.sums)]
+    values = dict(zip(names, (*key, *sums), strict=True))
+    if not connection.execute(total.add, values).rowcount:
+        connection.execute(total.insert, values)
 
 
 def _add(groups: dict[Key, list[int]], key: Key, sums: tuple[int, ...]) -> None:

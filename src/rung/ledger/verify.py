@@ -127,6 +127,7 @@ class _Search:
         self._all_records = int(counted or 0)
         for chain in self._stream(sa.select(*map(_raw, CHAIN.columns)).order_by(CHAIN.c.chain_id)):
             self._check_chain(chain)
+        self._tell_progress()
         self._check_strays()
         for head in heads:
             self._check_head(head, Problem(f"{head.chain}/{head.seq}", _HEAD_LOST))
@@ -185,7 +186,11 @@ class _Search:
             self._receipts += len(content)
         elif isinstance(content, Egress):
             self._egress += 1
-        if self._progress is not None and self._records % 256 == 0:
+        if self._records % 256 == 0:
+            self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        if self._progress is not None:
             self._progress(self._records, self._all_records)
 
     def _check_derived(self, chain: Row, walk: _Walk) -> None:
