@@ -102,7 +102,12 @@ def read_document(path: Path) -> Document:
         raise ConfigError(_toml_sentence(path, str(error), text)) from error
     except RecursionError as error:
         raise ConfigError(f"{shown_path(path)}: nested too deeply") from error
-    return Document(path, data, _Locator(text).lines)
+    return Document(path, data, find_lines(text))
+
+
+def find_lines(text: str) -> dict[Key, int]:
+    """The line, from 1, of every key, table and list item in TOML that the parser accepts."""
+    return _Locator(text).lines
 
 
 def read_text(path: Path) -> str:
