@@ -41,7 +41,8 @@ class Result(msgspec.Struct):
     bytes_per_receipt_in_blocks: float
     verify_receipts_per_s: float
     receipts: int
-    find_ms: float
+    find_alone_ms: float
+    find_in_block_ms: float
     stats_ms: float
     recent_ms: float
     bench: str = "ledger"
@@ -113,15 +114,20 @@ async def append_together(ledger: Ledger, receipts: list[Receipt]) -> tuple[floa
     return len(receipts) / (time.perf_counter() - started), ledger.commits - before
 
 
-async def append_blocks(ledger: Ledger, draw: random.Random, rows: int, block: int) -> float:
-    """Receipts per second in blocks, making them not counted; memory stays that of one block."""
+async def append_blocks(
+    ledger: Ledger, draw: random.Random, args: argparse.Namespace
+) -> tuple[float, list[str]]:
+    """Receipts per second in blocks, making them not counted, and one id of each block."""
+    rows, block = args.rows, args.block
+    ids: list[str] = []
     spent = 0.0
     for first in range(0, rows, block):
         entries = [ReceiptEntry(make_receipt(draw)) for _ in range(min(block, rows - first))]
         started = time.perf_counter()
         await ledger.append(entries)
         spent += time.perf_counter() - started
-    return rows / spent
+        ids.append(draw.choice(entries).receipt.id)
+    return rows / spent, ids
 
 
 def measure(folder: Path, args: argparse.Namespace) -> Result:
@@ -132,17 +138,17 @@ def measure(folder: Path, args: argparse.Namespace) -> Result:
     body = msgspec.json.encode(singles[0])
     plain = [plain_commits(folder, args.single, body)]
 
-    async def write() -> tuple[float, float, int, float, int]:
+    async def write() -> tuple[float, float, int, float, list[str], int]:
         async with Ledger.open(URL, root=folder) as ledger:
             await ledger.append([ReceiptEntry(make_receipt(draw))])
             single = await append_singles(ledger, singles)
             plain.append(plain_commits(folder, args.single, body))
             together, commits = await append_together(ledger, grouped)
             before = stored_bytes(folder)
-            blocks = await append_blocks(ledger, draw, args.rows, args.block)
-            return single, together, commits, blocks, stored_bytes(folder) - before
+            blocks, ids = await append_blocks(ledger, draw, args)
+            return single, together, commits, blocks, ids, stored_bytes(folder) - before
 
-    single, together, commits, blocks, grown = asyncio.run(write())
+    single, together, commits, blocks, ids, grown = asyncio.run(write())
     bare = sum(plain) / len(plain)
     with reading(URL, root=folder) as connection:
         started = time.perf_counter()
@@ -150,7 +156,9 @@ def measure(folder: Path, args: argparse.Namespace) -> Result:
         verify_s = time.perf_counter() - started
         if not verified.intact:
             raise SystemExit(f"the ledger does not verify: {verified.problems}")
-        find_ms = timed_ms(lambda: find(connection, draw.choice(singles + grouped).id))
+        alone = [receipt.id for receipt in grouped]
+        find_alone_ms = timed_ms(lambda: find(connection, draw.choice(alone)))
+        find_in_block_ms = timed_ms(lambda: find(connection, draw.choice(ids)))
         stats_ms = timed_ms(lambda: stats(connection))
         recent_ms = timed_ms(lambda: next(recent(connection, Wanted())))
     return Result(
@@ -163,7 +171,8 @@ def measure(folder: Path, args: argparse.Namespace) -> Result:
         bytes_per_receipt_in_blocks=grown / args.rows,
         verify_receipts_per_s=verified.receipts / verify_s,
         receipts=verified.receipts,
-        find_ms=find_ms,
+        find_alone_ms=find_alone_ms,
+        find_in_block_ms=find_in_block_ms,
         stats_ms=stats_ms,
         recent_ms=recent_ms,
     )

@@ -111,7 +111,7 @@ def test_verify_says_intact_and_how_fast(run: Run) -> None:
     result = run("ledger", "verify")
     assert result.exit_code == 0
     assert result.stdout.startswith(
-        "intact · 4 records in 1 chain · 2 receipts · 1 egress decisions\n"
+        "intact · 4 records in 1 chain · 2 receipts · 1 egress decision\n"
     )
     assert "records/s" in result.stdout
     facts = json.loads(run("ledger", "verify", "--json").stdout)

@@ -14,8 +14,7 @@ import pytest
 from ledger_receipts import URL, abstained, egress, entries, receipt, tampering, write_chains
 
 from rung.errors import InputError, StorageError
-from rung.ids import new_id
-from rung.ledger.queries import Exported, Shown, Wanted, find, reading, recent
+from rung.ledger.queries import LATEST_FIRST, Exported, Shown, Wanted, find, reading, recent
 from rung.ledger.queries import entries as exported
 from rung.ledger.record import Egress, ReceiptEntry
 from rung.ledger.stats import AttemptStats, DayStats, ReceiptStats, stats
@@ -178,20 +177,21 @@ def test_a_reader_cannot_write(tmp_path: Path) -> None:
         connection.exec_driver_sql("DELETE FROM ledger_record")
 
 
-def test_finding_one_of_many_reads_few_rows(tmp_path: Path) -> None:
-    """Both ways to a receipt go through the index of id ranges, never through the whole table."""
+def plan(root: Path, query: str, *values: str) -> str:
+    """How SQLite would run a query."""
+    with reading(URL, root=root) as connection:
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", values)
+        return "; ".join(row[3] for row in rows)
+
+
+def test_reading_a_little_of_much_goes_through_an_index(tmp_path: Path) -> None:
+    """Both ways to a receipt, and the way to the latest, neither scan nor sort the table."""
     write_chains(tmp_path, 1)
-    with reading(URL, root=tmp_path) as connection:
-        plans = [
-            row[3]
-            for condition in (
-                "kind = 'receipt' AND first_id BETWEEN ? AND ?",
-                "kind = 'block' AND first_id <= ? AND last_id >= ?",
-            )
-            for row in connection.exec_driver_sql(
-                f"EXPLAIN QUERY PLAN SELECT * FROM ledger_record WHERE {condition}",  # noqa: S608
-                (new_id(), new_id()),
-            )
-        ]
-    assert len(plans) == 2
-    assert all("USING INDEX ledger_record_range" in plan for plan in plans)
+    select = "SELECT * FROM ledger_record WHERE"
+    alone = plan(tmp_path, f"{select} kind = 'receipt' AND first_id BETWEEN ? AND ?", "0", "1")
+    block = plan(tmp_path, f"{select} kind = 'block' AND first_id <= ? AND last_id >= ?", "0", "1")
+    latest_first = plan(tmp_path, str(LATEST_FIRST))
+    for way in (alone, block):
+        assert "USING INDEX ledger_record_range" in way
+    assert "USING INDEX ledger_record_last" in latest_first
+    assert "TEMP B-TREE" not in latest_first

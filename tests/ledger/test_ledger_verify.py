@@ -248,6 +248,13 @@ def test_records_of_no_known_chain_are_found(root: Path) -> None:
     assert "has no row in ledger_chain" in verified(root).problems[0].what
 
 
+def test_a_table_that_is_gone_is_a_problem(root: Path) -> None:
+    """What cannot be read at all is reported like everything else that is wrong."""
+    with tampering(root) as connection:
+        connection.execute("DROP TABLE ledger_attempt_total")
+    assert verified(root).problems[0].where == "the file"
+
+
 def test_the_search_ends_when_enough_is_wrong(root: Path) -> None:
     """A ledger that is wrong everywhere is reported by its first problems."""
     write_chains(root, 4)

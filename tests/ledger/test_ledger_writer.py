@@ -360,6 +360,24 @@ def test_a_ledger_of_a_newer_rung_is_not_touched(tmp_path: Path) -> None:
         Ledger.open(URL, root=tmp_path)
 
 
+def test_a_ledger_that_is_deleted_while_open_takes_nothing_more(tmp_path: Path) -> None:
+    """SQLite would acknowledge writes to a file that no longer has a name; the ledger does not."""
+
+    async def write() -> None:
+        ledger = Ledger.open(URL, root=tmp_path)
+        await ledger.append(entries(1))
+        (tmp_path / "rung.db").rename(tmp_path / "elsewhere.db")
+        with pytest.raises(StorageError, match="was removed or replaced while it was open"):
+            await ledger.append(entries(1))
+        (tmp_path / "elsewhere.db").rename(tmp_path / "rung.db")
+        await ledger.append(entries(1))
+        await ledger.aclose()
+
+    asyncio.run(write())
+    found = verified(tmp_path)
+    assert (found.receipts, found.unsealed, found.problems) == (2, 0, ())
+
+
 def test_a_seal_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     """`aclose` says that the chain has no seal; what was acknowledged is there."""
 

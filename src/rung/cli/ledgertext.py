@@ -17,8 +17,8 @@ Row = tuple[str, ...]
 def describe_verified(verified: Verified, seconds: float, *, heads: int) -> str:
     """The outcome of a verification."""
     counts = (
-        f"{verified.records:,} records in {_counted(verified.chains, 'chain')}"
-        f" · {verified.receipts:,} receipts · {verified.egress:,} egress decisions"
+        f"{_counted(verified.records, 'record')} in {_counted(verified.chains, 'chain')}"
+        f" · {_counted(verified.receipts, 'receipt')} · {_counted(verified.egress, 'egress decision')}"
     )
     lines = [f"{'intact' if verified.intact else 'BROKEN'} · {counts}"]
     lines += [f"  {problem.where}   {problem.what}" for problem in verified.problems]

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from rung.ledger.database import Fault, fault_of
+from rung.ledger.database import fault_of
 from rung.ledger.record import (
     GENESIS,
     Content,
@@ -102,8 +102,8 @@ def verify(
     except _Enough:
         pass
     except sa.exc.DBAPIError as error:
-        if fault_of(error) is not Fault.DAMAGED:
-            raise
+        if fault_of(error).shared:
+            raise  # nothing is wrong with what is stored; it cannot be reached just now
         search.problems.append(Problem("the file", f"the database cannot be read: {error.orig}"))
     return search.result()
 

@@ -61,6 +61,7 @@ class Ledger:
     def __init__(self, url: sa.URL, connection: sa.Connection) -> None:
         self._url = url
         self._connection = connection
+        self._file = _identity(url)
         self._chain = Chain(new_id())
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._intake = threading.Lock()
@@ -116,8 +117,8 @@ class Ledger:
                 first transaction was given up because of another caller's entries, and must not commit.
 
         Raises:
-            StorageError: the disk is full, the file is read-only or locked by another process; nothing of this
-                call was written, and the ledger can be used again when the cause is gone.
+            StorageError: the disk is full, the file is read-only, locked by another process, or gone; nothing of
+                this call was written, and the ledger can be used again when the cause is gone.
             Exception: whatever `also` raised; nothing of this call was written.
         """
         if not entries and also is None:
@@ -218,6 +219,7 @@ class Ledger:
         return False
 
     def _transact(self, drafts: Sequence[Draft], also: Sequence[Also]) -> None:
+        self._check_place()
         with self._connection.begin():
             chain = self._chain.extend(self._connection, drafts) if drafts else self._chain
             for write in also:
@@ -225,16 +227,36 @@ class Ledger:
         self._chain = chain
         self._commits += 1
 
+    def _check_place(self) -> None:
+        """SQLite goes on writing to a file that has been deleted, and nobody would ever read it."""
+        if _identity(self._url) != self._file:
+            raise StorageError(
+                f"the ledger {self._name} was removed or replaced while it was open",
+                hint="put it back, or start again to begin a new ledger",
+            )
+
     def _finish(self) -> None:
         """Seal the chain, if it has begun, and close the file."""
         try:
             if self._chain.records:
+                self._check_place()
                 with complaints(self._url), self._connection.begin():
                     self._chain = self._chain.seal(self._connection)
         except StorageError as error:
             self._seal_error = error
         finally:
             self._connection.close()
+
+
+def _identity(url: sa.URL) -> tuple[int, int] | None:
+    """Which file lies at the address now."""
+    if url.get_backend_name() != "sqlite":
+        return None
+    try:
+        found = Path(str(url.database)).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _settle(jobs: Sequence[_Job]) -> None:
