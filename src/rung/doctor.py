@@ -78,7 +78,7 @@ async def examine(path: Path | None) -> list[Check]:
             *_credentials(settings, os.environ),
             *await _engines(project, tasks),
             *await _ledger(settings),
-            *_each(tasks, lambda task: _certificate(project, task)),
+            *[check for task in tasks for check in await _certificate(project, task)],
         ]
     finally:
         await project.aclose()
@@ -263,7 +263,7 @@ def _verified(url: str, root: Path, path: Path) -> Check:
     )
 
 
-def _certificate(project: Project, task: Task) -> list[Check]:
+async def _certificate(project: Project, task: Task) -> list[Check]:
     """Whether the task's certificate is there and holds for what would run now."""
     ladder = project.settings.ladder(task.ladder)
     if not any(rung.accept is Accept.CERTIFIED for rung in ladder):
@@ -278,7 +278,7 @@ def _certificate(project: Project, task: Task) -> list[Check]:
                 f"{task.name}: no certificate at {target:.1%}; nothing is accepted as certified"
             )
             return [Check("certificates", Level.WARNING, detail, again)]
-        rules = project.course(task.name, task.privacy).rules
+        rules = (await project.course(task.name, task.privacy)).rules
     except RungError as error:
         return _refused("certificates", error, again)
     bound = next((rule.bound for rule in rules.values() if rule.bound is not None), None)
@@ -292,10 +292,6 @@ def _certificate(project: Project, task: Task) -> list[Check]:
     void = any(statement.certified for statement in certificate.sets)
     level = Level.ERROR if void else Level.WARNING
     return [Check("certificates", level, f"{task.name}: {why}", again)]
-
-
-def _each(tasks: list[Task], check: Callable[[Task], list[Check]]) -> list[Check]:
-    return [found for task in tasks for found in check(task)]
 
 
 def _refused(area: str, error: RungError, fix: str) -> list[Check]:

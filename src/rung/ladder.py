@@ -130,7 +130,7 @@ class Ladder:
         Raises:
             As `run`.
         """
-        climbs = [self._start(index, request) for index, request in enumerate(requests)]
+        climbs = [await self._start(index, request) for index, request in enumerate(requests)]
         goal = _Goal(recorder or _LedgerRecorder(self.ledger), run, [None] * len(climbs))
         try:
             await self._climb(climbs, goal)
@@ -138,10 +138,10 @@ class Ladder:
             raise _first(errors) from errors
         return [answer for answer in goal.answers if answer is not None]
 
-    def _start(self, index: int, request: Request) -> Climb:
+    async def _start(self, index: int, request: Request) -> Climb:
         """Fix what is fixed for this request: its label, and so its course."""
         task = self.project.task(request.task)
-        course = self.project.course(task.name, effective_label(task.privacy, request.label))
+        course = await self.project.course(task.name, effective_label(task.privacy, request.label))
         return Climb(index, request, course, self._digest(request.text))
 
     async def _climb(self, climbs: Sequence[Climb], goal: _Goal) -> None:

@@ -15,7 +15,7 @@ from rung.config import Accept, RungSettings, Settings
 from rung.costs import CostEstimate
 from rung.engines.opening import engine_key, open_engine
 from rung.engines.protocol import Engine
-from rung.errors import ModelError
+from rung.errors import EngineError, ModelError
 from rung.files import write_atomically
 from rung.policy import AllowedSet, allowed_set
 from rung.settingsfile import load_settings
@@ -25,6 +25,10 @@ from rung.trust.acceptance import Rule, make_rules
 from rung.trust.calibrator import Calibrator
 from rung.trust.certificate import Certificate, read_certificate
 from rung.trust.fingerprint import RungIdentity, fingerprint
+
+
+UNREACHABLE = "unreachable"
+"""Stands in a fingerprint for the capabilities of an engine that does not answer."""
 
 
 class OpenRung(msgspec.Struct, frozen=True):
@@ -118,33 +122,34 @@ class Project:
         """
         write_atomically(self.calibrator_path(task, rung), calibrator.to_json())
 
-    def course(self, task_name: str, label: Privacy) -> Course:
+    async def course(self, task_name: str, label: Privacy) -> Course:
         """The prepared way for rows of this task with this label; made once, then remembered.
 
         Raises:
             ConfigError, ModelError, CertificateError: a file it needs is wrong.
         """
-        key = (task_name, label)
-        if key not in self._courses:
-            self._courses[key] = self._prepare(self.task(task_name), label)
-        return self._courses[key]
+        found = self._courses.get((task_name, label))
+        return found if found is not None else await self._prepare(self.task(task_name), label)
 
-    def _prepare(self, task: Task, label: Privacy) -> Course:
+    async def _prepare(self, task: Task, label: Privacy) -> Course:
         ladder = self.settings.ladder(task.ladder)
         allowed = allowed_set(
             self.settings.policy, label, [(rung.name, rung.where) for rung in ladder]
         )
         rungs = {name: self.rung(name, task) for name in allowed.rungs}
         certificate = read_certificate(self.certificates, task.name, self.target(task))
+        current = await certified_fingerprint(task, allowed, rungs) if certificate else {}
         rules = make_rules(
             {name: rung.settings.accept for name, rung in rungs.items()},
             label,
             certificate,
-            certified_fingerprint(task, allowed, rungs),
+            current,
         )
-        return Course(
-            task, allowed, rungs, rules, certificate, CostEstimate.on_top(self.settings, task)
-        )
+        estimate = CostEstimate.on_top(self.settings, task)
+        course = Course(task, allowed, rungs, rules, certificate, estimate)
+        if UNREACHABLE not in current.values():  # else ask again: the engine may come up
+            self._courses[task.name, label] = course
+        return course
 
     async def aclose(self) -> None:
         """Release every engine."""
@@ -154,17 +159,29 @@ class Project:
         self._courses.clear()
 
 
-def certified_fingerprint(
+async def certified_fingerprint(
     task: Task, allowed: AllowedSet, rungs: Mapping[str, OpenRung]
 ) -> dict[str, str]:
     """The fingerprint of what would run now, for the rungs of `allowed` that ask to be certified."""
-    identities = [
-        RungIdentity(
-            name,
-            rung.engine.identity(task),
-            rung.calibrator.digest if rung.calibrator is not None else "none",
-        )
-        for name, rung in rungs.items()
-        if rung.settings.accept is Accept.CERTIFIED
-    ]
-    return fingerprint(task, allowed, identities)
+    return fingerprint(
+        task,
+        allowed,
+        [
+            RungIdentity(
+                name,
+                {**rung.engine.identity(task), "evidence": await _evidence(rung.engine)},
+                rung.calibrator.digest if rung.calibrator is not None else "none",
+            )
+            for name, rung in rungs.items()
+            if rung.settings.accept is Accept.CERTIFIED
+        ],
+    )
+
+
+async def _evidence(engine: Engine) -> str:
+    """What a confidence of this engine is made from: a server that gains or loses it gives other confidences."""
+    try:
+        found = await engine.capabilities()
+    except EngineError:
+        return UNREACHABLE
+    return f"logprobs {found.logprobs.value}, schema {found.json_schema.value}"

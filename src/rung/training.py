@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from rung.config import EngineName, RungSettings
 from rung.engines.student.spool import Corpus, Spool, spooled
 from rung.engines.student.training import TrainingSettings, held_out, out_of_fold, train
-from rung.errors import ConfigError, SuiteError
+from rung.errors import ConfigError, EvidenceError, SuiteError
 from rung.project import Project
 from rung.suite import iter_examples
 from rung.task import Kind, Task
 from rung.trust.bounds import interval
+from rung.trust.calibrator import raw_calibrator
 from rung.trust.fitting import fit_calibrator
 from rung.trust.signals import classification_signals
 
@@ -106,7 +107,10 @@ def train_student(
     stage("calibrate")
     signals = classification_signals(scored.probabilities, scored.texts)
     correct = signals.predicted == scored.targets
-    calibrator = fit_calibrator(signals, correct, source="out-of-fold", seed=seed)
+    try:
+        calibrator = fit_calibrator(signals, correct, source="out-of-fold", seed=seed)
+    except EvidenceError:  # too few mistakes to learn from: its own probability is told, as "raw"
+        calibrator = raw_calibrator(signals, source="out-of-fold")
     folder = artifact.save(project.settings.path(rung.model.format(task=task.name)))
     project.keep_calibrator(task, rung.name, calibrator)
     low, high = interval(int(np.sum(~correct)), len(correct))

@@ -120,7 +120,7 @@ async def _measure_label(run: _Run, examples: Sequence[Example]) -> Measured:
     return Measured(
         allowed=run.allowed,
         rungs=tuple(certified),
-        fingerprint=certified_fingerprint(run.plan.task, run.allowed, certified),
+        fingerprint=await certified_fingerprint(run.plan.task, run.allowed, certified),
         scores=scores,
         wrong=wrong,
         references=await _references(run, certified, scores),

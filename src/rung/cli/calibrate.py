@@ -26,6 +26,9 @@ from rung.trust.bounds import attempt_delta
 from rung.trust.certificate import Certificate, CertifiedSet
 from rung.trust.certification import Certification
 
+USUAL_COVERAGE = 0.8
+"""Share of rows expected to be accepted, where nothing better is known."""
+
 _file = click.Path(path_type=Path)
 
 
@@ -174,9 +177,9 @@ def _report(
         for result in results:
             click.echo("\n".join(describe(result.certificate)))
     complaints = [
-        _complaint(result.certificate, certification, task)
+        _complaint(result.certificate, certification, part, task)
         for result in results
-        for certification in result.certifications
+        for certification, part in zip(result.certifications, measured, strict=True)
         if certification.thresholds is None
     ]
     for complaint in complaints:
@@ -221,11 +224,29 @@ def _statement_lines(statement: CertifiedSet, certificate: Certificate) -> list[
     return lines
 
 
-def _complaint(certificate: Certificate, found: Certification, task: Task) -> RungError:
+def _complaint(
+    certificate: Certificate, found: Certification, measured: Measured, task: Task
+) -> RungError:
     """Why nothing passed, and how many more rows would probably change that."""
     following = attempt_delta(1 - certificate.confidence, certificate.attempt + 1)
-    more = planning.more_rows(found.curve, found.rows, max_error=found.max_error, delta=following)
-    target = percent(found.max_error)
+    target = percent(found.max_error, 2)
+    hint = f"rung calibrate {task.name} --plan --target {target.replace(' ', '')}"
+    if found.rows < planning.LEAST_ACCEPTED:
+        usual = planning.plan(
+            found.max_error, delta=following, coverage=USUAL_COVERAGE, accepted_risk=None
+        )
+        return EvidenceError(
+            f"{task.name} cannot be certified at {target} on {found.rows} labelled rows: they are too few to"
+            f" tell its error rate; about {usual.rows or usual.error_free:,} are usual",
+            hint=hint,
+        )
+    more = planning.more_rows(
+        measured.scores,
+        measured.wrong,
+        measured.references,
+        max_error=found.max_error,
+        delta=following,
+    )
     best = (
         f"; these rows could have certified {percent(found.smallest, 2)}" if found.smallest else ""
     )
@@ -238,5 +259,5 @@ def _complaint(certificate: Certificate, found: Certification, task: Task) -> Ru
     return EvidenceError(
         f"{task.name} cannot be certified at {target} on {found.rows:,} labelled rows: about"
         f" {more:,} more labelled examples at this error rate{best}",
-        hint=f"rung calibrate {task.name} --plan --target {target.replace(' ', '')}",
+        hint=hint,
     )

@@ -97,7 +97,7 @@ def _statement(
             f"certificate {certificate.id} has no rows labelled {label.value} on these rungs",
         )
     if not found.certified:
-        return None, f"certificate {certificate.id} could not certify this: {found.reason}"
+        return None, f"not certified by {certificate.id}: {found.reason}"
     differing = changed(found.fingerprint, fingerprint)
     if differing:
         return None, f"certificate {certificate.id} is void: {', '.join(differing)} changed"
