@@ -92,8 +92,9 @@ def test_five_rows_are_not_enough_and_it_says_how_many_more(project: Path) -> No
 
 
 def test_a_few_more_rows_are_asked_for_when_they_would_do(project: Path) -> None:
-    """Forty rows without a mistake cannot certify 10 %; the number that probably would is told."""
-    done = calibrate(project, write_suite(project.parent / "cal.jsonl", examples(40, seed=2)))
+    """Forty rows without a mistake cannot certify 5 %; the number that probably would is told."""
+    suite = write_suite(project.parent / "cal.jsonl", examples(40, seed=2))
+    done = calibrate(project, suite, "--target", "5%")
     assert isinstance(done.exception, EvidenceError)
     assert "more labelled examples at this error rate" in str(done.exception)
 
