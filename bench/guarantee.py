@@ -154,7 +154,7 @@ def student_ladder(data: Path, name: str, fit_share: float, pool: int, seed: int
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
     heavy = make_pipeline(
-        make_union(words, characters), LogisticRegression(C=30, max_iter=60, tol=1e-2)
+        make_union(words, characters), LogisticRegression(C=30, max_iter=200, tol=1e-3)
     )
     heavy.fit(fit_texts, fit_truth)
     top = classification_signals(_all_labels(heavy, world_texts, len(labels)))

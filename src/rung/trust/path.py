@@ -28,6 +28,13 @@ early.
 """
 
 
+HELD = (0.5, 0.7, 0.9)
+"""Parts of the share a lower rung promises at which it is held while the last rung is walked."""
+
+CLOSED = 1.0
+"""A threshold that no confidence exceeds: the rung accepts nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class ThresholdPath:
     """Candidate thresholds in the order in which they are tested.
@@ -53,11 +60,12 @@ def threshold_path(
     """The candidates for one rung or for a ladder, from strict to loose.
 
     One rung: quantiles of its reference confidences, equally spaced in coverage, with the starts at
-    0, 1/4, 1/2 and 3/4 of the list. A ladder: four walks. In walk f = 1/4, 1/2, 3/4, 1 every rung
-    but the last is held where it accepts f of the share that its own confidences promise to answer
-    within `max_error`, and the last rung goes from strict to accepting everything; each walk begins
-    with a start. So a weak bottom rung is offered little, a strong one much, and what the promise
-    is worth is left to the labels.
+    0, 1/4, 1/2 and 3/4 of the list. A ladder: four walks, each with a start. First the bottom rung
+    alone, from strict to everything, so that a useless upper rung cannot spoil a good lower one.
+    Then, for each f of `HELD`, every rung but the last is held where it accepts f of the share
+    that its own confidences promise to answer within `max_error`, and the last rung goes from
+    strict to everything. So a weak bottom rung is offered little, a strong one much, and what the
+    promise is worth is left to the labels.
 
     Args:
         references: one array of unlabelled confidences a rung, bottom first; NaN (missing evidence)
@@ -79,7 +87,7 @@ def threshold_path(
     low = lowest_coverage(rows, max_error, delta)
     if len(columns) == 1:
         return _single(columns[0], low, points)
-    return _ladder(columns, max(low, UPPER_SHARE), max_error, points)
+    return _ladder(columns, low, max_error, points)
 
 
 def lowest_coverage(rows: int, max_error: float, delta: float) -> float:
@@ -90,11 +98,11 @@ def lowest_coverage(rows: int, max_error: float, delta: float) -> float:
     everything.
     """
     error_free = math.ceil(math.log(delta / STARTS) / math.log1p(-max_error))
-    return min(1.0, max(0.05, 1.2 * error_free / max(rows, 1)))
+    return min(1.0, max(0.05, 1.05 * error_free / max(rows, 1)))
 
 
 def _single(column: NDArray[np.float64], low: float, points: int) -> ThresholdPath:
-    thresholds = np.unique(_at_share(column, np.linspace(low, 1.0, points)))[::-1]
+    thresholds = _descending_thresholds(column, low, points)
     size = len(thresholds)
     starts = sorted({quarter * size // STARTS for quarter in range(STARTS)})
     return ThresholdPath(thresholds[:, None], tuple(starts))
@@ -104,17 +112,27 @@ def _ladder(
     columns: list[NDArray[np.float64]], low: float, max_error: float, points: int
 ) -> ThresholdPath:
     *lower, last = columns
+    each = points // STARTS
+    alone = _descending_thresholds(columns[0], low, each)
+    blocks = [np.column_stack([alone, np.full((len(alone), len(lower)), CLOSED)])]
     promised = [_promised_share(column, max_error) for column in lower]
-    walk = np.unique(_at_share(last, np.linspace(low, 1.0, points // STARTS)))[::-1]
-    blocks: list[NDArray[np.float64]] = []
-    for part in range(1, STARTS + 1):
+    walk = _descending_thresholds(last, max(low, UPPER_SHARE), each)
+    for part in HELD:
         held = [
-            _at_share(column, np.array([share * part / STARTS]))[0]
+            _at_share(column, np.array([share * part]))[0]
             for column, share in zip(lower, promised, strict=True)
         ]
         blocks.append(np.column_stack([np.tile(held, (len(walk), 1)), walk]))
-    starts = tuple(part * len(walk) for part in range(STARTS))
-    return ThresholdPath(np.concatenate(blocks), starts)
+    lengths = [len(block) for block in blocks]
+    starts = np.cumsum([0, *lengths[:-1]]).tolist()
+    return ThresholdPath(np.concatenate(blocks), tuple(starts))
+
+
+def _descending_thresholds(
+    column: NDArray[np.float64], low: float, points: int
+) -> NDArray[np.float64]:
+    """Different thresholds at equally spaced shares of a column, from strict to loose."""
+    return np.unique(_at_share(column, np.linspace(low, 1.0, points)))[::-1]
 
 
 def _promised_share(column: NDArray[np.float64], max_error: float) -> float:

@@ -8,22 +8,25 @@ can keep. Estimates of error rates come in; certificates come out of `certificat
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from rung.trust.bounds import binomial_p_value
-from rung.trust.certification import CurvePoint
-from rung.trust.path import STARTS
+from rung.trust.bounds import binomial_p_value, upper_bound
+from rung.trust.certification import tally
+from rung.trust.path import STARTS, threshold_path
 
 POWER = 0.8
 """Chance of success that a plan aims at."""
 
 MOST_ROWS = 100_000
 """Beyond this many accepted rows a plan says "no number would do"."""
+
+ENDLESS = 1_000_000_000
+"""Rows of a certificate for which no candidate is too strict."""
 
 LEAST_ACCEPTED = 30
 """Accepted rows below which a candidate's error rate is no basis for a plan."""
@@ -123,39 +126,52 @@ def accepted_for_power(
 
 
 def more_rows(
-    curve: Iterable[CurvePoint], rows: int, *, max_error: float, delta: float
+    scores: NDArray[np.float64],
+    wrong: NDArray[np.bool_],
+    references: Sequence[ArrayLike],
+    *,
+    max_error: float,
+    delta: float,
 ) -> int | None:
     """How many labelled rows to add after nothing passed, at the error rates just seen.
 
-    For each candidate with at least `LEAST_ACCEPTED` accepted rows its error rate is taken as
-    (errors + 1/2) / (accepted + 1), the labels it would need with probability `POWER` are computed,
-    and the least is told. It is an estimate for planning: the best of many candidates looks a
-    little better than it is.
+    Looks at all candidates that a larger set of rows could certify, down to 5 % coverage. For each
+    with at least `LEAST_ACCEPTED` accepted rows the rows it would need with probability `POWER` are
+    computed, and the least is told. Its error rate is taken at the upper quartile of what its
+    counts allow, since the best of many candidates looks better than it is; at the median where the
+    quartile leaves no hope.
 
     Args:
-        curve: the candidates of the attempt that failed.
-        rows: its labelled rows.
+        scores, wrong: of the attempt that failed, shape (rows, rungs), as given to `certify`.
+        references: unlabelled confidences, as given to `threshold_path`.
         max_error, delta: the target, and the budget the next attempt will have.
 
     Returns:
         Rows to add (at least 1), or None when no number would do at these rates.
     """
-    best: int | None = None
-    for point in _promising(curve):
-        risk = (point.errors + 0.5) / (point.accepted + 1.0)
-        accepted = accepted_for_power(max_error, risk, level=delta / STARTS)
-        if accepted is not None:
-            needed = math.ceil(accepted * rows / point.accepted)
-            best = needed if best is None else min(best, needed)
-    return None if best is None else max(1, best - rows)
+    path = threshold_path(references, rows=ENDLESS, max_error=max_error, delta=delta)
+    accepted, errors = (part.sum(axis=1) for part in tally(scores, wrong, path))
+    candidates = list(_promising(accepted, errors))
+    for caution in (0.75, 0.5):
+        needed = [
+            math.ceil(wanted * len(scores) / n)
+            for n, k in candidates
+            if (wanted := _accepted_wanted(n, k, caution, max_error, delta)) is not None
+        ]
+        if needed:
+            return max(1, min(needed) - len(scores))
+    return None
 
 
-def _promising(curve: Iterable[CurvePoint]) -> list[CurvePoint]:
+def _accepted_wanted(n: int, k: int, caution: float, max_error: float, delta: float) -> int | None:
+    risk = float(upper_bound(k, n, caution))
+    return accepted_for_power(max_error, risk, level=delta / STARTS)
+
+
+def _promising(accepted: NDArray[np.int64], errors: NDArray[np.int64]) -> Iterable[tuple[int, int]]:
     """For each number of errors the candidate that accepted most: the others need more rows."""
-    widest: dict[int, CurvePoint] = {}
-    for point in curve:
-        if point.accepted >= LEAST_ACCEPTED:
-            known = widest.get(point.errors)
-            if known is None or point.accepted > known.accepted:
-                widest[point.errors] = point
-    return list(widest.values())
+    widest: dict[int, int] = {}
+    for n, k in zip(accepted.tolist(), errors.tolist(), strict=True):
+        if n >= LEAST_ACCEPTED:
+            widest[k] = max(n, widest.get(k, 0))
+    return ((n, k) for k, n in widest.items())
