@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -274,9 +274,7 @@ async def _certificate(project: Project, task: Task) -> list[Check]:
     try:
         certificate = read_certificate(project.certificates, task.name, target)
         if certificate is None:
-            detail = (
-                f"{task.name}: no certificate at {target:.1%}; nothing is accepted as certified"
-            )
+            detail = f"{task.name}: no certificate at {_percent(target)}; nothing is accepted as certified"
             return [Check("certificates", Level.WARNING, detail, again)]
         rules = (await project.course(task.name, task.privacy)).rules
     except RungError as error:
@@ -284,8 +282,8 @@ async def _certificate(project: Project, task: Task) -> list[Check]:
     bound = next((rule.bound for rule in rules.values() if rule.bound is not None), None)
     if bound is not None:
         detail = (
-            f"{task.name}: {bound.certificate}, at most {bound.max_error:.1%} wrong with "
-            f"{bound.confidence:.0%} confidence; {bound.labels:,} labels, truth: {bound.truth}"
+            f"{task.name}: {bound.certificate}, at most {_percent(bound.max_error)} wrong with "
+            f"{_percent(bound.confidence)} confidence; {bound.labels:,} labels, truth: {bound.truth}"
         )
         return [Check("certificates", Level.OK, detail)]
     why = next((r.reason for r in rules.values() if r.accept is Accept.CERTIFIED), "no rung")
@@ -299,6 +297,10 @@ def _refused(area: str, error: RungError, fix: str) -> list[Check]:
     return [
         Check(area, Level.ERROR, line, error.hint or fix) for line in error.message.splitlines()
     ]
+
+
+def _percent(share: float) -> str:
+    return f"{round(share * 100, 4):g} %"
 
 
 def _count(things: Mapping[str, object], noun: str) -> str:

@@ -103,15 +103,11 @@ def must_be(kind: Any) -> str:
 def _report_unknown(
     data: Mapping[str, object], fields: Mapping[str, object], at: Key, mistakes: Mistakes
 ) -> None:
+    known = f"; known here: {', '.join(fields)}"
     for key in data:
         if key not in fields:
-            mistakes.add(
-                (*at, key),
-                f"unknown key {shown_key((*at, key))!r}"
-                f"{did_you_mean(key, fields) or f'; known here: {chr(44).join(fields)}'}".replace(
-                    ",", ", "
-                ),
-            )
+            guess = did_you_mean(key, fields) or known
+            mistakes.add((*at, key), f"unknown key {shown_key((*at, key))!r}{guess}")
 
 
 def _read_entries(

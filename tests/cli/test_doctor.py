@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -70,7 +71,7 @@ def test_a_new_project_has_things_to_do_and_nothing_broken(project: Path) -> Non
         "certificates": [
             (
                 "warning",
-                "triage: no certificate at 5.0%; nothing is accepted as certified",
+                "triage: no certificate at 5 %; nothing is accepted as certified",
                 "rung calibrate triage --on SUITE",
             )
         ],
@@ -205,6 +206,42 @@ def test_a_ledger_that_is_none() -> None:
     Path("rung.db").write_bytes(b"not a database at all, whatever its name may say" * 99)
     level, detail, _ = findings()["ledger"][0]
     assert (level, detail.endswith("the file is damaged or is not a database")) == ("error", True)
+
+
+WORDS = {
+    "billing": ("charge", "invoice", "refund", "price"),
+    "delivery": ("parcel", "courier", "late", "arrive"),
+    "account": ("password", "login", "profile", "name"),
+}
+
+
+def write_suite(path: str, count: int, seed: int) -> None:
+    """Examples of the starting project's task that a student can learn, and sometimes get wrong."""
+    draw = random.Random(seed)
+    every = [word for words in WORDS.values() for word in words]
+    lines = []
+    for number in range(count):
+        label = draw.choice(list(WORDS))
+        words = [draw.choice(WORDS[label] if draw.random() < 0.8 else every) for _ in range(5)]
+        text = f"{' '.join(words)} {seed}-{number}"
+        lines.append(json.dumps({"input": text, "expected": label}) + "\n")
+    Path(path).write_text("".join(lines))
+
+
+def test_a_certificate_holds_until_the_task_changes() -> None:
+    """A project that is trained and certified is all fine; a changed task voids its certificate."""
+    write_suite("train.jsonl", 200, 1)
+    write_suite("calibration.jsonl", 300, 2)
+    assert rung("train", "triage", "--on", "train.jsonl", "--processes", "1").exit_code == 0
+    assert rung("calibrate", "triage", "--on", "calibration.jsonl").exit_code == 0
+    before = findings()
+    assert {level for checks in before.values() for level, _, _ in checks} == {"ok"}
+    level, detail, _ = before["certificates"][0]
+    assert detail.endswith("at most 5 % wrong with 95 % confidence; 300 labels, truth: human")
+    change("tasks/triage.toml", "the one team", "exactly one team")
+    level, detail, fix = findings()["certificates"][0]
+    assert (level, fix) == ("error", "rung calibrate triage --on SUITE")
+    assert detail.endswith("is void: task changed")
 
 
 def test_a_damaged_certificate() -> None:
