@@ -90,7 +90,7 @@ class Findings(msgspec.Struct, frozen=True):
 def lint_suite(path: Path, task: Task | None = None, *, for_: Purpose | None = None) -> Findings:
     """Everything wrong with the suite at `path`.
 
-    Memory grows with the number of rows (about 200 bytes each), not with their texts.
+    Memory grows with the number of rows (some 300 bytes each), not with their texts.
 
     Args:
         path: a JSONL, CSV or TSV file.
