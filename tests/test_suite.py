@@ -10,7 +10,7 @@ import pytest
 
 from rung.errors import SuiteError
 from rung.example import Example, Sampling, matches
-from rung.rowfile import LONGEST, Fault, Row, iter_rows
+from rung.rowfile import LONGEST, Fault, Position, Row, iter_rows
 from rung.suite import (
     Overlap,
     Suite,
@@ -320,9 +320,9 @@ def test_rows_after_a_long_line_can_still_be_read() -> None:
     long = "x" * (LONGEST + 5)
     jsonl = write(f'{{"a": 1}}\n"{long}"\n{{"a": 2}}\n')
     assert list(iter_rows(jsonl)) == [
-        Row(1, {"a": 1}),
-        Fault(2, "long", "longer than 10 MiB"),
-        Row(3, {"a": 2}),
+        Row(1, {"a": 1}, Position(9, 1)),
+        Fault(2, "long", "longer than 10 MiB", end=Position(9, 1)),
+        Row(3, {"a": 2}, Position(9 + len(long) + 3 + 9, 3)),
     ]
     csv = write(f"a,b\n1,2\n{long}\n3,4\n", "s.csv")
     assert [row.number if isinstance(row, Row) else row.code for row in iter_rows(csv)] == [
@@ -330,6 +330,21 @@ def test_rows_after_a_long_line_can_still_be_read() -> None:
         "long",
         4,
     ]
+
+
+@pytest.mark.parametrize("name", ["s.jsonl", "s.csv"])
+def test_reading_goes_on_behind_any_row(name: str) -> None:
+    """A row's end is all it takes to read what comes after it, whatever stands between."""
+    content = {
+        "s.jsonl": '{"a": 1}\n\n{bad\n{"a": "é"}\r\n\n{"a": 3}\n',
+        "s.csv": 'a,b\n1,2\n\n"two\nlines",é\n1,2,3\n5,6\n',
+    }[name]
+    path = write("\ufeff" + content, name)
+    rows = list(iter_rows(path))
+    assert len(rows) == 4
+    for place, row in enumerate(rows, start=1):
+        assert row.end is not None
+        assert list(iter_rows(path, row.end)) == rows[place:]
 
 
 def test_an_unclosed_quote_takes_no_more_than_the_limit() -> None:

@@ -30,11 +30,22 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSONL = (".jsonl", ".ndjson")
 
 
+class Position(msgspec.Struct, frozen=True):
+    """A place between two rows of a file: how many bytes and lines lie before it."""
+
+    offset: int = 0
+    line: int = 0
+
+
+START = Position()
+
+
 class Row(msgspec.Struct, frozen=True):
-    """One row: the line it begins on, from 1, and its cells by column."""
+    """One row: the line it begins on, from 1, its cells by column, and where it ends."""
 
     number: int
     cells: Mapping[str, JsonValue]
+    end: Position = START
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -45,12 +56,14 @@ class Fault(msgspec.Struct, frozen=True):
         code: a stable word for the kind of fault.
         message: what is wrong, without the row's text.
         fatal: nothing after it can be read.
+        end: where the row ends; of a line that is too long to be read, where it begins.
     """
 
     row: int
     code: str
     message: str
     fatal: bool = False
+    end: Position = START
 
 
 class _Line(msgspec.Struct, frozen=True):
@@ -58,14 +71,19 @@ class _Line(msgspec.Struct, frozen=True):
 
     number: int
     text: str
+    end: Position
     fault: Fault | None = None
 
 
-def iter_rows(path: Path) -> Iterator[Row | Fault]:
+def iter_rows(path: Path, start: Position = START) -> Iterator[Row | Fault]:
     """Rows and faults of the file at `path`, in order; its name says the format.
 
     Memory is bounded by `LONGEST` whatever the file holds. A line that is longer is a fault, and asking for more
     reads on behind it.
+
+    Args:
+        path: a JSONL, CSV or TSV file.
+        start: the `end` of an earlier row, to read on behind it.
     """
     suffix = path.suffix.lower()
     if suffix not in _JSONL and suffix not in _DELIMITERS:
@@ -73,8 +91,10 @@ def iter_rows(path: Path) -> Iterator[Row | Fault]:
         return
     try:
         with path.open("rb") as file:
-            lines = _iter_lines(file)
-            yield from _csv(lines, _DELIMITERS[suffix]) if suffix in _DELIMITERS else _jsonl(lines)
+            if suffix in _DELIMITERS:
+                yield from _csv(file, _DELIMITERS[suffix], start)
+            else:
+                yield from _jsonl(_iter_lines(file, start))
     except FileNotFoundError:
         yield Fault(0, "missing", "no such file", fatal=True)
     except IsADirectoryError:
@@ -83,39 +103,50 @@ def iter_rows(path: Path) -> Iterator[Row | Fault]:
         yield Fault(0, "unreadable", f"cannot be read: {error.strerror}", fatal=True)
 
 
-def _iter_lines(file: BinaryIO) -> Iterator[_Line]:
+def _iter_lines(file: BinaryIO, start: Position = START) -> Iterator[_Line]:
     """Lines of `file`, each decoded on its own so that one bad line spoils no other."""
-    offset = number = 0
+    file.seek(start.offset)
+    offset, number = start.offset, start.line
     while raw := file.readline(LONGEST + 1):
         number += 1
         if number == 1:
             problem = _not_text(raw)
             if problem is not None:
-                yield _Line(1, "", Fault(0, "binary", problem, fatal=True))
+                yield _Line(1, "", START, Fault(0, "binary", problem, fatal=True))
                 return
-        start, offset = offset, offset + len(raw)
+        begin, offset = offset, offset + len(raw)
         if len(raw) > LONGEST and not raw.endswith(b"\n"):
-            yield _Line(number, "", _too_long(number))
-            while raw and not raw.endswith(b"\n"):
-                raw = file.readline(LONGEST)
-                offset += len(raw)
+            fault = Fault(number, "long", f"longer than {LONGEST // 2**20} MiB")
+            yield _Line(number, "", Position(begin, number - 1), fault)
+            offset += _skip_line(file)
             continue
-        yield _decoded(raw, number, start)
+        yield _decoded(raw, begin, Position(offset, number))
 
 
-def _decoded(raw: bytes, number: int, start: int) -> _Line:
-    content = raw.removeprefix(_BOM) if number == 1 else raw
+def _skip_line(file: BinaryIO) -> int:
+    """Read to the end of the line and forget it; how many bytes that were."""
+    skipped = 0
+    while raw := file.readline(LONGEST):
+        skipped += len(raw)
+        if raw.endswith(b"\n"):
+            break
+    return skipped
+
+
+def _decoded(raw: bytes, begin: int, end: Position) -> _Line:
+    content = raw.removeprefix(_BOM) if end.line == 1 else raw
     skipped = len(raw) - len(content)
     content = content.rstrip(b"\r\n")
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
-        at = start + skipped + error.start
+        at = begin + skipped + error.start
         message = f"not UTF-8 (byte 0x{content[error.start]:02x} at offset {at} of the file)"
-        return _Line(number, content.decode(errors="replace"), Fault(number, "encoding", message))
+        fault = Fault(end.line, "encoding", message)
+        return _Line(end.line, content.decode(errors="replace"), end, fault)
     if "\0" in text:
-        return _Line(number, text, Fault(number, "encoding", "holds a NUL byte"))
-    return _Line(number, text)
+        return _Line(end.line, text, end, Fault(end.line, "encoding", "holds a NUL byte"))
+    return _Line(end.line, text, end)
 
 
 def _not_text(beginning: bytes) -> str | None:
@@ -126,51 +157,75 @@ def _not_text(beginning: bytes) -> str | None:
     return "is a binary file" if b"\0" in beginning[:8192] else None
 
 
-def _too_long(number: int) -> Fault:
-    return Fault(number, "long", f"longer than {LONGEST // 2**20} MiB")
-
-
 def _jsonl(lines: Iterator[_Line]) -> Iterator[Row | Fault]:
     """One JSON object a line; blank lines are passed over."""
     decoder = msgspec.json.Decoder(dict[str, JsonValue])
     for line in lines:
         if line.fault is not None:
-            yield line.fault
+            yield _ending(line.fault, line.end)
         elif line.text and not line.text.isspace():
             try:
-                yield Row(line.number, decoder.decode(line.text))
+                yield Row(line.number, decoder.decode(line.text), line.end)
             except msgspec.ValidationError:
-                yield Fault(line.number, "json", "not a JSON object")
+                yield Fault(line.number, "json", "not a JSON object", end=line.end)
             except (msgspec.DecodeError, RecursionError) as error:
-                yield Fault(line.number, "json", f"not JSON: {error}")
+                yield Fault(line.number, "json", f"not JSON: {error}", end=line.end)
 
 
 class _Feed:
-    """Lines for the CSV parser, with the faults and the first line number of the row it is reading."""
+    """Lines for the CSV parser, with the faults and the extent of the row it is reading."""
 
     def __init__(self, lines: Iterator[_Line]) -> None:
         self._lines = lines
         self.first = 0
+        self.end = START
         self.fault: Fault | None = None
 
     def __iter__(self) -> Iterator[str]:
-        for line in self._lines:
+        while (line := next(self._lines, None)) is not None:
             self.first = self.first or line.number
+            self.end = line.end
             self.fault = self.fault or line.fault
             yield line.text + "\n"
 
     def begin_row(self) -> None:
         self.first, self.fault = 0, None
 
+    def go_on_with(self, lines: Iterator[_Line]) -> None:
+        self._lines = lines
 
-def _csv(lines: Iterator[_Line], delimiter: str) -> Iterator[Row | Fault]:
+
+def _csv(file: BinaryIO, delimiter: str, start: Position) -> Iterator[Row | Fault]:
     """Rows of a CSV file whose first row names the columns."""
-    csv.field_size_limit(
-        LONGEST
-    )  # the csv module has one limit for the process; its own is 128 KiB
-    feed = _Feed(lines)
+    # The csv module has one limit for the whole process; its own is 128 KiB.
+    csv.field_size_limit(LONGEST)
+    feed = _Feed(_iter_lines(file))
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
-    header: list[str] | None = None
+    header = next(_records(reader, feed), None)
+    if header is None:
+        return
+    if isinstance(header, Fault):
+        yield _fatal(header)
+        return
+    columns = [name.strip() for name in header]
+    problem = _header_fault(columns, feed.first, delimiter)
+    if problem is not None:
+        yield problem
+        return
+    if start != START:
+        feed.go_on_with(_iter_lines(file, start))
+    for record in _records(reader, feed):
+        if isinstance(record, Fault):
+            yield record
+        elif len(record) != len(columns):
+            message = f"has {len(record)} fields, the header has {len(columns)}"
+            yield Fault(feed.first, "csv", message, end=feed.end)
+        else:
+            yield Row(feed.first, dict(zip(columns, record, strict=True)), feed.end)
+
+
+def _records(reader: Iterator[list[str]], feed: _Feed) -> Iterator[list[str] | Fault]:
+    """Records as the CSV parser cuts them, blank ones passed over, and the faults in between."""
     while True:
         feed.begin_row()
         try:
@@ -179,28 +234,12 @@ def _csv(lines: Iterator[_Line], delimiter: str) -> Iterator[Row | Fault]:
             return
         except csv.Error as error:
             broken = feed.fault or Fault(feed.first, "csv", f"not valid CSV: {error}")
-            yield broken if header is not None else _fatal(broken)
-            if header is None:
-                return
+            yield _ending(broken, feed.end)
             continue
         if feed.fault is not None:
-            yield feed.fault if header is not None else _fatal(feed.fault)
-            if header is None:
-                return
-        elif not record:
-            continue
-        elif header is None:
-            header = [name.strip() for name in record]
-            problem = _header_fault(header, feed.first, delimiter)
-            if problem is not None:
-                yield problem
-                return
-        elif len(record) != len(header):
-            yield Fault(
-                feed.first, "csv", f"has {len(record)} fields, the header has {len(header)}"
-            )
-        else:
-            yield Row(feed.first, dict(zip(header, record, strict=True)))
+            yield _ending(feed.fault, feed.end)
+        elif record:
+            yield record
 
 
 def _header_fault(header: list[str], number: int, delimiter: str) -> Fault | None:
@@ -219,3 +258,7 @@ def _header_fault(header: list[str], number: int, delimiter: str) -> Fault | Non
 
 def _fatal(fault: Fault) -> Fault:
     return msgspec.structs.replace(fault, fatal=True)
+
+
+def _ending(fault: Fault, end: Position) -> Fault:
+    return msgspec.structs.replace(fault, end=end)
