@@ -7,6 +7,7 @@ on first use, never at import.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Coroutine
 from typing import TypeVar
@@ -22,6 +23,7 @@ class _Loop:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def get(self) -> asyncio.AbstractEventLoop:
+        """The running loop."""
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -47,11 +49,20 @@ def run_blocking(work: Coroutine[object, object, Result]) -> Result:
     if _running_loop() is loop:
         work.close()
         raise RuntimeError("run_blocking was called from inside run_blocking; await instead")
-    future = asyncio.run_coroutine_threadsafe(work, loop)
+    started: list[asyncio.Task[Result]] = []
+
+    async def watched() -> Result:
+        started.append(asyncio.ensure_future(work))
+        return await started[0]
+
+    future = asyncio.run_coroutine_threadsafe(watched(), loop)
     try:
         return future.result()
     except KeyboardInterrupt:
-        future.cancel()
+        # The future itself must not be cancelled: it would be done before the work has cleaned up.
+        loop.call_soon_threadsafe(lambda: started and started[0].cancel())
+        with contextlib.suppress(asyncio.CancelledError):
+            future.result()
         raise
 
 

@@ -190,3 +190,9 @@ class InternalError(RungError):
     """Rung broke: a state that the code holds to be impossible."""
 
     code = "internal"
+
+
+def first_of(errors: BaseExceptionGroup[Exception]) -> Exception:
+    """The first error of a group of concurrent ones, so that callers catch one error and not a tree of them."""
+    error = errors.exceptions[0]
+    return first_of(error) if isinstance(error, BaseExceptionGroup) else error

@@ -16,6 +16,7 @@ import msgspec
 
 from rung.climb import Climb, Finished
 from rung.egress import EgressGate
+from rung.errors import first_of
 from rung.ledger.digest import KeyedDigest
 from rung.ledger.record import ReceiptEntry
 from rung.ledger.writer import Ledger
@@ -135,7 +136,7 @@ class Ladder:
         try:
             await self._climb(climbs, goal)
         except* Exception as errors:
-            raise _first(errors) from errors
+            raise first_of(errors) from errors
         return [answer for answer in goal.answers if answer is not None]
 
     async def _start(self, index: int, request: Request) -> Climb:
@@ -245,9 +246,3 @@ def _review_item(finished: Finished) -> ReviewItem:
         created=receipt.created,
         text=finished.request.text,
     )
-
-
-def _first(errors: BaseExceptionGroup[Exception]) -> Exception:
-    """The first error of a group, so that callers catch one error and not a tree of them."""
-    error = errors.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -98,7 +98,7 @@ class Bound(msgspec.Struct, frozen=True):
     own_upper: float | None = None
 
 
-class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """The path of one request through the rungs, and what stands behind its end.
 
     Attributes:
