@@ -40,6 +40,7 @@ class Rows(NamedTuple):
     labels: NDArray[np.int64]
 
     def take(self, rows: NDArray[np.int64]) -> Rows:
+        """These rows."""
         return Rows([self.texts[row] for row in rows], self.labels[rows])
 
 
