@@ -78,7 +78,6 @@ def risk_coverage_chart(
         _legend(certifying=facts is not None),
     ]
     return drawing(
-        rectangle((0, 0), (WIDTH, HEIGHT), "card") if standalone else "",
         *layers,
         title="Share wrong by share answered",
         description=_described(targets),
@@ -268,20 +267,23 @@ def _chosen(frame: Frame, target: TargetReport) -> Markup:
     said = f"{percent(share)} answered, {percent(risk)} wrong"
     tip = f"{said} ({percent(INTERVAL_CONFIDENCE, 0)} interval {span(float(low), float(high))})"
     anchor = "end" if share > 0.5 else "start"
-    below = y + 24 if y + 24 < frame.y.start - 4 else frame.y(float(high)) - 8
+    above = max(frame.y(float(high)) - 9, frame.y.end + 10)
     return join(
         (
             line(frame.at(share, float(low)), frame.at(share, float(high)), "whisker strong"),
             dot((x, y), "chosen", radius=5.5, tip=tip),
             label(
-                said, (x + (4 if anchor == "end" else -4), below), anchor=anchor, class_="strong"
+                said,
+                (max(x + 8, LEFT + 7.8 * len(said)) if anchor == "end" else x - 8, above),
+                anchor=anchor,
+                class_="strong",
             ),
         )
     )
 
 
 def _legend(*, certifying: bool) -> Markup:
-    entries = [("measured", "measured, with exact 95 % interval"), ("chosen", "chosen")]
+    entries = [("measured", "measured, 95 % interval"), ("chosen", "chosen")]
     if certifying:
         entries.append(("certifying", "certifying rows"))
     parts = []
@@ -295,7 +297,7 @@ def _legend(*, certifying: bool) -> Markup:
         else:
             parts.append(line((x, middle), (x + 22, middle), class_))
         parts.append(label(words, (x + 28, middle + 4), anchor="start", class_="tick"))
-        x += 28 + 6.2 * len(words) + 16
+        x += 28 + 6.9 * len(words) + 14
     return join(parts)
 
 
@@ -305,7 +307,7 @@ def _keys(entries: Sequence[tuple[str, str]]) -> Markup:
     for class_, words in entries:
         parts.append(rectangle((x, 4), (x + 12, 16), class_))
         parts.append(label(words, (x + 18, 14.5), anchor="start", class_="tick"))
-        x += 18 + 6.6 * len(words) + 18
+        x += 18 + 6.9 * len(words) + 18
     return join(parts)
 
 
@@ -316,13 +318,13 @@ def _above_diagonal(frame: Frame, start: float) -> Point:
 
 
 def _percentiles(frame: Frame, latencies: Latencies) -> Markup:
-    """Lines at p50, p95 and p99; words on two heights, so that close ones stay apart."""
+    """Lines at p50, p95 and p99; the later, the higher its words, so that no line crosses them."""
     parts = []
-    marks = (("p50", latencies.p50), ("p95", latencies.p95), ("p99", latencies.p99))
+    marks = (("p99", latencies.p99), ("p95", latencies.p95), ("p50", latencies.p50))
     for place, (word, value) in enumerate(marks):
         x = frame.x(value)
         y = TOP + 3 + 15 * place
-        anchor = "end" if x > WIDTH * 0.6 else "start"
+        anchor = "end" if x > LEFT + 90 else "start"
         parts.append(line((x, y + 4), (x, frame.y.start), "mark"))
         parts.append(
             label(

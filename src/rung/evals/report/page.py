@@ -66,10 +66,10 @@ def _head(data: ReportData) -> Markup:
 def _tiles(data: ReportData, target: TargetReport) -> Markup:
     rows = target.rows
     here = sum(number for rung, number in rows.answered_by if rung in data.on_device)
-    low_detail = f"{count(rows.held_back)} held back for a person or a bigger model"
+    held = f"{count(rows.held_back)} held back for a person or a bigger model"
     return tag(
         "dl",
-        _tile("Rows routed", count(rows.rows), low_detail),
+        _tile("Rows routed", count(rows.rows), held),
         _tile("Answered on this device", rate(here, rows.rows), rate_evidence(here, rows.rows)),
         _bound_tile(target),
         _measured_tile(target),
@@ -107,11 +107,11 @@ def _measured_tile(target: TargetReport) -> Markup:
     name = "Measured error of accepted answers"
     if not rows.measured:
         return _tile(name, "not measured", _why_unmeasured(target), "words")
-    colour = ""
-    if target.facts is not None:
-        colour = "good" if rows.wrong <= target.max_error * rows.known_answered else "bad"
+    evidence = rate_evidence(rows.wrong, rows.known_answered)
+    within = rows.wrong <= target.max_error * rows.known_answered
+    against = f"{'within' if within else 'above'} the target of {percent(target.max_error)}"
     figure = rate(rows.wrong, rows.known_answered)
-    return _tile(name, figure, rate_evidence(rows.wrong, rows.known_answered), colour)
+    return _tile(name, figure, f"{evidence}; {against}", "good" if within else "bad")
 
 
 def _why_unmeasured(target: TargetReport) -> str:

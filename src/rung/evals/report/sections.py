@@ -62,12 +62,12 @@ def table(
     ]
     made = tag(
         "table",
-        tag("caption", caption) if caption else "",
         tag("thead", tag("tr", *columns)),
         tag("tbody", *body),
     )
     style = "scroll tall" if tall else "scroll"
-    return tag("div", made, class_=style, tabindex="0", role="region", aria_label=name)
+    scrolling = tag("div", made, class_=style, tabindex="0", role="region", aria_label=name)
+    return join((tag("p", caption, class_="caption"), scrolling)) if caption else scrolling
 
 
 def target_section(target: TargetReport, place: int) -> Markup:
@@ -152,6 +152,8 @@ def _risk_figure(target: TargetReport, name: str) -> Markup:
         caption += (
             f" Dashed: the thresholds tried on the {count(target.facts.rows)} certifying rows."
         )
+    if len(target.rows.paths) > 1:
+        caption += " Rows of several rungs are ordered on one scale of confidence: the dot may lie beside the curve."
     return _figure(title, risk_coverage_chart((target,), name=f"{name}-risk"), caption, shown)
 
 

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from rung.evals.report.markup import Markup, join, tag, trusted
 
 WIDTH = 460.0
-LEFT, RIGHT, TOP, BOTTOM = 52.0, 14.0, 14.0, 46.0
+LEFT, RIGHT, TOP, BOTTOM = 56.0, 22.0, 14.0, 46.0
 """Margins of a chart's plot, in the units of its view box; text is 13 units high."""
+
+CARD_EDGE = 16.0
+"""Room around a chart that stands in a file of its own."""
 
 Point = tuple[float, float]
 
@@ -82,16 +85,18 @@ def drawing(
     With `style` it is a document of its own: namespaced, sized, its style sheet inside.
     """
     alone = style is not None
+    edge = CARD_EDGE if alone else 0.0
     return tag(
         "svg",
         tag("title", title, id=f"{name}-title"),
         tag("desc", description, id=f"{name}-desc"),
         tag("style", trusted(style)) if style is not None else "",
+        rectangle((-edge, -edge), (WIDTH + edge, height + edge), "card") if alone else "",
         *children,
         xmlns="http://www.w3.org/2000/svg" if alone else None,
-        width=WIDTH * 1.5 if alone else None,
-        height=height * 1.5 if alone else None,
-        viewBox=f"0 0 {WIDTH:g} {height:g}",
+        width=(WIDTH + 2 * edge) * 1.5 if alone else None,
+        height=(height + 2 * edge) * 1.5 if alone else None,
+        viewBox=f"{-edge:g} {-edge:g} {WIDTH + 2 * edge:g} {height + 2 * edge:g}",
         role="img",
         aria_labelledby=f"{name}-title {name}-desc",
         class_="chart",
