@@ -126,7 +126,7 @@ def test_nothing_answered_is_no_error_of_zero() -> None:
     ]
     page = render(reports.report(bare(*rows, reason="about 800 more labels are needed")))
     assert "not measured: nothing was answered" in page
-    assert "Nothing is certified at 5\N{NO-BREAK SPACE}%: about 800 more labels are needed." in page
+    assert "Nothing is certified at 5\N{NO-BREAK SPACE}%. About 800 more labels are needed." in page
     assert "0 of 5" in page
 
 

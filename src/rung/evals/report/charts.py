@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rung.evals.metrics import INTERVAL_CONFIDENCE, Floats, Latencies, Reliability, RiskCoverage
-from rung.evals.report.figures import count, duration_ms, percent, rate, span
+from rung.evals.report.figures import count, counted, duration_ms, percent, rate, span
 from rung.evals.report.markup import Markup, join
 from rung.evals.report.model import ReportData, RungPath, TargetFacts, TargetReport
 from rung.evals.report.style import standalone_style
@@ -30,6 +30,7 @@ from rung.evals.report.svg import (
     drawing,
     label,
     line,
+    log_ticks,
     rectangle,
     ticks,
 )
@@ -139,7 +140,7 @@ def path_chart(paths: Sequence[RungPath], rows: int, *, name: str) -> Markup:
             ("held-back", "held back", path.held_back),
         )
         parts.append(label(path.rung[:40], (1, y - 5), anchor="start", class_="label"))
-        tried = f"tried {count(path.tried)} of {count(rows)} rows"
+        tried = f"tried {count(path.tried)} of {counted(rows)}"
         parts.append(label(tried, (width, y - 5), anchor="end", class_="tick"))
         parts.append(rectangle((1, y), (width, y + BAR), "track"))
         x = 1.0
@@ -172,8 +173,6 @@ def latency_chart(latencies: Latencies, *, name: str) -> Markup:
     most = max(latencies.counts)
     low, high = latencies.edges[0], latencies.edges[-1]
     frame = Frame.of((low, high), (0.0, most * 1.12), height=height, top=TOP + 34, log_x=True)
-    decades = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
-    marks = [10.0**power for power in decades] if len(decades) > 1 else [low, high]
     bars = [
         rectangle(
             frame.at(start, 0),
@@ -189,7 +188,7 @@ def latency_chart(latencies: Latencies, *, name: str) -> Markup:
     return drawing(
         axes(
             frame,
-            x_ticks=marks,
+            x_ticks=log_ticks(low, high),
             y_ticks=[value for value in ticks(most * 1.12, 4) if value == int(value)],
             x_text=duration_ms,
             y_text=lambda value: count(int(value)),

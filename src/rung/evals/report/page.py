@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from rung.evals.report.figures import (
     count,
+    counted,
     duration_ms,
     money,
     percent,
@@ -18,8 +19,9 @@ from rung.evals.report.figures import (
 )
 from rung.evals.report.markup import Markup, join, tag, trusted
 from rung.evals.report.model import ReportData, TargetReport
-from rung.evals.report.sections import NOT_MEASURED, cells, heading, table, target_section
+from rung.evals.report.sections import target_section, why_unmeasured
 from rung.evals.report.style import page_style
+from rung.evals.report.tables import cells, heading, table
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
@@ -106,16 +108,12 @@ def _measured_tile(target: TargetReport) -> Markup:
     rows = target.rows
     name = "Measured error of accepted answers"
     if not rows.measured:
-        return _tile(name, "not measured", _why_unmeasured(target), "words")
+        return _tile(name, "not measured", why_unmeasured(target), "words")
     evidence = rate_evidence(rows.wrong, rows.known_answered)
     within = rows.wrong <= target.max_error * rows.known_answered
     against = f"{'within' if within else 'above'} the target of {percent(target.max_error)}"
     figure = rate(rows.wrong, rows.known_answered)
     return _tile(name, figure, f"{evidence}; {against}", "good" if within else "bad")
-
-
-def _why_unmeasured(target: TargetReport) -> str:
-    return "nothing was answered" if target.rows.known else "no known answers"
 
 
 def _saving_tile(data: ReportData, target: TargetReport) -> Markup:
@@ -138,7 +136,7 @@ def _speed_tile(target: TargetReport) -> Markup:
         return _tile(name, "not timed", "this run has no wall time", "words")
     latencies = target.rows.latencies
     tail = f"; p95 {duration_ms(latencies.p95)} a row" if latencies else ""
-    detail = f"{count(target.rows.rows)} rows in {seconds(target.wall_seconds)}{tail}"
+    detail = f"{counted(target.rows.rows)} in {seconds(target.wall_seconds)}{tail}"
     return _tile(name, f"{speed(target.rows_per_second)} rows/s", detail)
 
 
@@ -147,12 +145,15 @@ def _glance(data: ReportData) -> Markup:
     body = []
     for target in data.targets:
         rows, saving = target.rows, target.saving
+        wrong = rate_cell(rows.wrong, rows.known_answered)
         body.append(
             cells(
                 f"≤ {percent(target.max_error)}",
                 "certified" if target.facts else "not certified",
                 rate_cell(rows.answered, rows.rows),
-                rate_cell(rows.wrong, rows.known_answered) if rows.measured else NOT_MEASURED,
+                rate_cell(rows.wrong, rows.known_answered)
+                if rows.measured
+                else f"not measured: {why_unmeasured(target)}",
                 count(rows.held_back),
                 money(saving, data.currency) if saving is not None else "no estimate",
                 numbers=(2, 3, 4, 5),
@@ -172,7 +173,7 @@ def _glance(data: ReportData) -> Markup:
         numbers=(2, 3, 4, 5),
         name="All targets",
         caption=f"The tiles above are for the target of {percent(data.targets[0].max_error)}. "
-        f"In brackets: exact 95 % intervals over {count(data.targets[0].rows.rows)} rows.",
+        f"In brackets: exact 95 % intervals over {counted(data.targets[0].rows.rows)}.",
     )
     return tag("section", shown, class_="panel", aria_label="All targets")
 

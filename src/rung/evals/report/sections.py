@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 from rung.evals.report.charts import (
     latency_chart,
     path_chart,
@@ -16,6 +14,7 @@ from rung.evals.report.charts import (
 from rung.evals.report.figures import (
     MISSING,
     count,
+    counted,
     duration_ms,
     percent,
     rate,
@@ -26,48 +25,9 @@ from rung.evals.report.figures import (
 )
 from rung.evals.report.markup import Markup, join, tag
 from rung.evals.report.model import TargetFacts, TargetReport
+from rung.evals.report.tables import cells, heading, panel, table
 
-NOT_MEASURED = "not measured: no known answers"
 TABLE_POINTS = 20
-
-
-def heading(text: str, name: str) -> Markup:
-    """A section's heading, with the id that labels it."""
-    return tag("h2", text, id=name)
-
-
-def cells(*values: str, numbers: Sequence[int] = (), free: Sequence[int] = ()) -> Markup:
-    """A table row; its first cell names it. `numbers` are columns set flush right, `free` may break anywhere."""
-    first = tag("th", values[0], scope="row")
-    rest = [
-        tag("td", value, class_="n" if place in numbers else "free" if place in free else None)
-        for place, value in enumerate(values[1:], 1)
-    ]
-    return tag("tr", first, *rest)
-
-
-def table(
-    head: Sequence[str],
-    body: Iterable[str],
-    *,
-    name: str,
-    numbers: Sequence[int] = (),
-    caption: str = "",
-    tall: bool = False,
-) -> Markup:
-    """A table that scrolls inside its own box where it is too wide, or too `tall`."""
-    columns = [
-        tag("th", title, scope="col", class_="n" if place in numbers else None)
-        for place, title in enumerate(head)
-    ]
-    made = tag(
-        "table",
-        tag("thead", tag("tr", *columns)),
-        tag("tbody", *body),
-    )
-    style = "scroll tall" if tall else "scroll"
-    scrolling = tag("div", made, class_=style, tabindex="0", role="region", aria_label=name)
-    return join((tag("p", caption, class_="caption"), scrolling)) if caption else scrolling
 
 
 def target_section(target: TargetReport, place: int) -> Markup:
@@ -93,14 +53,18 @@ def target_section(target: TargetReport, place: int) -> Markup:
     )
 
 
+def why_unmeasured(target: TargetReport) -> str:
+    """Why there is no measured error."""
+    return "nothing was answered" if target.rows.known else "no known answers"
+
+
 def _summary(target: TargetReport) -> str:
     rows = target.rows
     answered = (
         f"Answered {rate(rows.answered, rows.rows)} ({rate_evidence(rows.answered, rows.rows)})"
     )
     if not rows.measured:
-        why = NOT_MEASURED if not rows.known else "not measured: nothing was answered"
-        return f"{answered}. Error: {why}."
+        return f"{answered}. Error: not measured: {why_unmeasured(target)}."
     wrong = rate(rows.wrong, rows.known_answered)
     return f"{answered}. Wrong among the answered: {wrong} ({rate_evidence(rows.wrong, rows.known_answered)})."
 
@@ -145,7 +109,7 @@ def _risk_figure(target: TargetReport, name: str) -> Markup:
         tall=True,
     )
     caption = (
-        f"Routed rows with known answers, most confident first: {count(curve.scored)} of {count(known)} rows. "
+        f"Routed rows with known answers, most confident first: {count(curve.scored)} of {counted(known)}. "
         f"The dot is what this run did. Area under the curve (AURC, lower is better): {percent(curve.aurc, 2)}."
     )
     if target.facts and target.facts.grid:
@@ -159,7 +123,7 @@ def _risk_figure(target: TargetReport, name: str) -> Markup:
 
 def _no_curve(target: TargetReport) -> str:
     if not target.rows.known:
-        return f"{NOT_MEASURED[0].upper()}{NOT_MEASURED[1:]}."
+        return f"Not measured: {why_unmeasured(target)}."
     return "Not measured: no row has both a confidence and a known outcome."
 
 
@@ -186,7 +150,7 @@ def _reliability_figure(target: TargetReport, name: str) -> Markup:
         tall=True,
     )
     caption = (
-        f"{count(measured.rows)} rows in {len(measured.bins)} groups of about equal size, with exact 95 % intervals; "
+        f"{counted(measured.rows)} in {counted(len(measured.bins), 'group')} of about equal size, with exact 95 % intervals; "
         "on the dotted line confidence equals the share right. "
         f"Expected calibration error (ECE): {percent(measured.ece, 2)}. Brier score: {measured.brier:.4f}. "
         "The certificate does not rest on this."
@@ -217,7 +181,7 @@ def _path_figure(target: TargetReport, name: str) -> Markup:
         name=f"{title}: data",
     )
     caption = (
-        f"Shares of all {count(rows.rows)} rows. {count(rows.answered)} were answered; {count(rows.held_back)} were "
+        f"Shares of all {counted(rows.rows)}: {count(rows.answered)} answered, {count(rows.held_back)} "
         "held back, that is, given no answer rather than an unsure one."
     )
     return _figure(title, path_chart(rows.paths, rows.rows, name=f"{name}-path"), caption, shown)
@@ -237,25 +201,21 @@ def _latency_figure(target: TargetReport, name: str) -> Markup:
     ]
     shown = table(("time", "rows"), body, numbers=(1,), name=f"{title}: data", tall=True)
     caption = (
-        f"{count(latencies.rows)} rows: median {duration_ms(latencies.p50)}, p95 {duration_ms(latencies.p95)}, "
+        f"{counted(latencies.rows)}: median {duration_ms(latencies.p50)}, p95 {duration_ms(latencies.p95)}, "
         f"p99 {duration_ms(latencies.p99)}, slowest {duration_ms(latencies.longest)}. "
         "In a micro-batch a row's time is its share."
     )
     return _figure(title, latency_chart(latencies, name=f"{name}-latency"), caption, shown)
 
 
-def _panel(title: str, *children: str) -> Markup:
-    return tag("div", tag("h3", title), *children, class_="panel")
-
-
 def _confusions(target: TargetReport, name: str) -> Markup:
     rows = target.rows
     title = "Worst confusions"
     if not rows.measured:
-        return _panel(title, tag("p", _summary(target).rpartition("Error: ")[2], class_="muted"))
+        return panel(title, tag("p", _summary(target).rpartition("Error: ")[2], class_="muted"))
     if not rows.wrong:
         said = f"None of {count(rows.known_answered)} answers with a known outcome was wrong."
-        return _panel(title, tag("p", said))
+        return panel(title, tag("p", said))
     body = [
         cells(
             join((tag("bdi", one.expected), " → ", tag("bdi", one.answered))),
@@ -286,7 +246,7 @@ def _confusions(target: TargetReport, name: str) -> Markup:
         name=f"{title}, {name}",
         caption=caption,
     )
-    return _panel(title, shown)
+    return panel(title, shown)
 
 
 def _verdicts(target: TargetReport, name: str) -> Markup:
@@ -301,7 +261,7 @@ def _verdicts(target: TargetReport, name: str) -> Markup:
         numbers=(2, 3),
         name=f"Verdicts, {name}",
     )
-    return _panel("Verdicts", shown)
+    return panel("Verdicts", shown)
 
 
 def _certified(target: TargetReport, name: str) -> Markup:
@@ -309,14 +269,14 @@ def _certified(target: TargetReport, name: str) -> Markup:
     title = "What was certified, on what"
     if facts is None:
         reason = target.reason or "no threshold passed"
-        said = f"Nothing is certified at {percent(target.max_error)}: {reason.rstrip('.')}."
-        return _panel(title, tag("p", said))
+        said = f"Nothing is certified at {percent(target.max_error)}. {reason[:1].upper()}{reason[1:].rstrip('.')}."
+        return panel(title, tag("p", said))
     claim = (
         f"With {percent(facts.confidence, 2)} confidence, at most {percent(facts.max_error)} of the accepted answers "
         "are wrong, for rows drawn like the certifying ones."
     )
     pairs = (join((tag("dt", key), tag("dd", value))) for key, value in _facts(facts))
-    return _panel(title, tag("p", claim), tag("dl", *pairs, class_="pairs"))
+    return panel(title, tag("p", claim), tag("dl", *pairs, class_="pairs"))
 
 
 def _facts(facts: TargetFacts) -> list[tuple[str, str]]:

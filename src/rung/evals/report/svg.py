@@ -77,6 +77,18 @@ def ticks(high: float, wanted: int = 5) -> list[float]:
     return [step * place for place in range(int(high / step + 1e-9) + 1)]
 
 
+def log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten from `low` to `high`; with fewer than two of them, also their doubles and fivefolds."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+
+    def within(factors: Sequence[int]) -> list[float]:
+        every = [factor * 10.0**power for power in powers for factor in factors]
+        return [value for value in every if low * 0.999 <= value <= high * 1.001]
+
+    tens = within((1,))
+    return tens if len(tens) > 1 else within((1, 2, 5))
+
+
 def drawing(
     *children: str, title: str, description: str, height: float, name: str, style: str | None = None
 ) -> Markup:
