@@ -151,9 +151,7 @@ def _glance(data: ReportData) -> Markup:
                 f"≤ {percent(target.max_error)}",
                 "certified" if target.facts else "not certified",
                 rate_cell(rows.answered, rows.rows),
-                rate_cell(rows.wrong, rows.known_answered)
-                if rows.measured
-                else f"not measured: {why_unmeasured(target)}",
+                wrong if rows.measured else f"not measured: {why_unmeasured(target)}",
                 count(rows.held_back),
                 money(saving, data.currency) if saving is not None else "no estimate",
                 numbers=(2, 3, 4, 5),

@@ -150,8 +150,8 @@ def _reliability_figure(target: TargetReport, name: str) -> Markup:
         tall=True,
     )
     caption = (
-        f"{counted(measured.rows)} in {counted(len(measured.bins), 'group')} of about equal size, with exact 95 % intervals; "
-        "on the dotted line confidence equals the share right. "
+        f"{counted(measured.rows)} in {counted(len(measured.bins), 'group')} of about equal size, "
+        "with exact 95 % intervals; on the dotted line confidence equals the share right. "
         f"Expected calibration error (ECE): {percent(measured.ece, 2)}. Brier score: {measured.brier:.4f}. "
         "The certificate does not rest on this."
     )
