@@ -135,7 +135,7 @@ def by_rung(names: list[str], fit: Rows, certifying: Rows, test: Rows, processes
 
 
 def by_plain(fit: Rows, certifying: Rows, test: Rows) -> Scored:
-    """TF-IDF + logistic regression with its raw probability; the certifying scores, labels unread, are the reference."""
+    """TF-IDF + logistic regression, raw probability; the certifying scores, labels unread, are the reference."""
     features = make_union(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
         TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=2),

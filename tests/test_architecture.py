@@ -13,9 +13,9 @@ SOURCE = Path(rung.__file__).parent
 
 ORDER = [
     ("version",),
-    ("errors", "text", "ids", "quantities", "blocking"),
+    ("errors", "text", "ids", "blocking"),
     ("receipt", "files"),
-    ("task", "tomlfile", "rowfile"),
+    ("task", "tomlfile", "rowfile", "quantities"),
     ("address", "tomlshape", "example", "prompts", "policy"),
     ("suitelint", "config"),
     ("suite", "fileshapes"),
@@ -28,7 +28,8 @@ ORDER = [
     ("outcome",),
     ("climb",),
     ("ladder",),
-    ("training", "calibration", "batch", "evals", "doctor"),
+    ("training", "calibration", "batch", "doctor"),
+    ("evals",),
     ("cli",),
 ]
 """Layers from the bottom; a module imports only from layers below its own, or from its own package."""
@@ -42,7 +43,7 @@ def modules() -> dict[str, Path]:
     for path in sorted(SOURCE.rglob("*.py")):
         parts = path.relative_to(SOURCE).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        if name:
+        if name and name != "__main__":  # which only starts the command line
             found[name] = path
     return found
 

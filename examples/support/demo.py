@@ -25,7 +25,7 @@ from rung.blocking import run_blocking
 from rung.calibration.certifying import certify_target
 from rung.calibration.measuring import HUMAN, Measured, Plan, measure
 from rung.cli.calibrate import describe as describe_certificate
-from rung.cli.show import amount, counter, percent, stages
+from rung.cli.show import counter, stages
 from rung.cli.train import describe as describe_training
 from rung.errors import RungError
 from rung.evals.report.page import render
@@ -33,6 +33,7 @@ from rung.evals.routed import Facts, report_data
 from rung.files import write_atomically
 from rung.ladder import Ladder
 from rung.project import Project
+from rung.quantities import amount, percent
 from rung.review import ReviewStore, Status, export
 from rung.suite import Suite, certifying_rows, load_suite, matches
 from rung.training import labelled_texts, train_student

@@ -151,7 +151,7 @@ def test_each_privacy_label_is_certified_on_its_own_rows(tmp_path: Path) -> None
 
 def hesitant(call: Call) -> str | list[Token]:
     """The right label, surer on some texts than on others."""
-    from projects import WORDS  # noqa: PLC0415 - the words decide what is right
+    from projects import WORDS
 
     label = max(LABELS, key=lambda name: sum(word in call.text for word in WORDS[name]))
     doubt = 0.02 + 0.3 * (len(call.text) % 7) / 7

@@ -10,9 +10,9 @@ import msgspec
 
 from rung.blocking import run_blocking
 from rung.cli.options import config_option, json_option, privacy_option, target_option
-from rung.cli.show import amount, percent
 from rung.errors import InputError
 from rung.ladder import Ladder
+from rung.quantities import amount, percent
 from rung.receipt import Answer, Attempt, Receipt, Standing, Verdict
 from rung.task import Privacy, Request
 

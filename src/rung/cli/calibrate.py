@@ -13,12 +13,13 @@ from rung.blocking import run_blocking
 from rung.calibration.certifying import Calibrated, certify_target
 from rung.calibration.measuring import HUMAN, Measured, Plan, measure
 from rung.cli.options import Share, config_option, json_option
-from rung.cli.show import amount, counter, percent
+from rung.cli.show import counter
 from rung.config import Accept
 from rung.costs import CostEstimate
 from rung.errors import EvidenceError, GateError, RungError, UserError
 from rung.ladder import Ladder
 from rung.project import Project
+from rung.quantities import amount, percent
 from rung.suite import certifying_rows, iter_inputs, load_suite
 from rung.task import Task
 from rung.trust import plan as planning

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rung.cli.show import amount, percent
 from rung.ledger.queries import Shown
 from rung.ledger.record import Egress
 from rung.ledger.stats import Stats
 from rung.ledger.verify import Verified
+from rung.quantities import amount, percent
 from rung.receipt import Attempt, Receipt, Standing
 
 Row = tuple[str, ...]

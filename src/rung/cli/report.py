@@ -9,12 +9,12 @@ import msgspec
 
 from rung.batch.output import read_output
 from rung.cli.options import config_option, json_option, target_option
-from rung.cli.show import percent
 from rung.errors import InputError
 from rung.evals.report.page import render
 from rung.evals.routed import Facts, report_data
 from rung.files import write_atomically
 from rung.project import Project
+from rung.quantities import percent
 from rung.suite import load_suite
 from rung.trust.bounds import interval
 from rung.trust.certificate import read_certificate

@@ -1,4 +1,4 @@
-"""How verbs show things: money and shares as people read them, and what a longer piece of work is doing."""
+"""How verbs show what a longer piece of work is doing: on a terminal only, never in a pipe."""
 
 from __future__ import annotations
 
@@ -10,26 +10,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 from rich.status import Status
-
-from rung.receipt import NANO
-
-SIGNS = {"USD": "$", "EUR": "€", "GBP": "£"}
-
-
-def amount(nano: int, currency: str) -> str:
-    """An amount with two digits that count: `$0.00`, `$0.31`, `$0.00094`."""
-    value = nano / NANO
-    digits = 2
-    while 0 < value < 10 ** -(digits - 1) and digits < 9:
-        digits += 1
-    sign = SIGNS.get(currency)
-    return f"{sign}{value:,.{digits}f}" if sign else f"{value:,.{digits}f} {currency}"
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """A share as a percentage without idle zeros: `5 %`, `88.1 %`."""
-    text = f"{share * 100:.{digits}f}"
-    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
 
 
 class Stages:

@@ -8,8 +8,9 @@ import click
 import msgspec
 
 from rung.cli.options import config_option, json_option
-from rung.cli.show import percent, stages
+from rung.cli.show import stages
 from rung.project import Project
+from rung.quantities import percent
 from rung.training import Trained, labelled_texts, train_student
 
 

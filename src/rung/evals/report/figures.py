@@ -1,4 +1,4 @@
-"""How the report writes figures: shares with their interval and count, times, money, thresholds.
+"""How the report writes figures: shares with their interval and count, times.
 
 One place, so that a figure reads the same in a tile, a table and a chart.
 """
@@ -6,10 +6,9 @@ One place, so that a figure reads the same in a tile, a table and a chart.
 from __future__ import annotations
 
 from rung.evals.metrics import INTERVAL_CONFIDENCE
-from rung.receipt import NANO
+from rung.quantities import percent_number
 from rung.trust.bounds import interval
 
-SIGNS = {"USD": "$", "EUR": "€", "GBP": "£"}
 MISSING = "–"
 
 
@@ -24,14 +23,8 @@ def counted(number: int, thing: str = "row") -> str:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """A share as a percentage without idle zeros: `5 %`, `88.1 %`."""
+    """A share as a percentage that no line break tears apart: `88.1 %`."""
     return f"{percent_number(share, digits)}\N{NO-BREAK SPACE}%"
-
-
-def percent_number(share: float, digits: int = 1) -> str:
-    """A percentage without its sign, for use before a shared one: `88.1`."""
-    text = f"{share * 100:.{digits}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def span(low: float, high: float, digits: int = 1) -> str:
@@ -94,14 +87,3 @@ def speed(rows_per_second: float) -> str:
         return f"{rows_per_second:.2g}"
     digits = len(str(int(rows_per_second))) - 3
     return f"{round(rows_per_second, -max(digits, 0)):,.0f}"
-
-
-def money(nano: int, currency: str) -> str:
-    """An amount of nano-units with two digits that count: `$0.00`, `$0.31`, `$0.00094`."""
-    value = abs(nano) / NANO
-    digits = 2
-    while 0 < value < 10 ** -(digits - 1) and digits < 9:
-        digits += 1
-    sign = SIGNS.get(currency)
-    minus = "−" if nano < 0 else ""
-    return f"{minus}{sign}{value:,.{digits}f}" if sign else f"{minus}{value:,.{digits}f} {currency}"

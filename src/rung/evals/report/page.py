@@ -9,7 +9,6 @@ from rung.evals.report.figures import (
     count,
     counted,
     duration_ms,
-    money,
     percent,
     rate,
     rate_cell,
@@ -22,6 +21,7 @@ from rung.evals.report.model import ReportData, TargetReport
 from rung.evals.report.sections import target_section, why_unmeasured
 from rung.evals.report.style import page_style
 from rung.evals.report.tables import cells, heading, table
+from rung.quantities import amount
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
@@ -123,11 +123,11 @@ def _saving_tile(data: ReportData, target: TargetReport) -> Markup:
         return _tile(name, "no estimate", "the top rung has no price", "words")
     dated = f", prices of {data.price_date}" if data.price_date else ""
     against = (
-        f"estimated against {money(target.top_cost, data.currency)} for the top rung alone{dated}"
+        f"estimated against {amount(target.top_cost, data.currency)} for the top rung alone{dated}"
     )
     held = target.held_back_cost
-    left = f"; counts {money(held, data.currency)} for the rows held back" if held else ""
-    return _tile(name, money(saving, data.currency), against + left)
+    left = f"; counts {amount(held, data.currency)} for the rows held back" if held else ""
+    return _tile(name, amount(saving, data.currency), against + left)
 
 
 def _speed_tile(target: TargetReport) -> Markup:
@@ -153,7 +153,7 @@ def _glance(data: ReportData) -> Markup:
                 rate_cell(rows.answered, rows.rows),
                 wrong if rows.measured else f"not measured: {why_unmeasured(target)}",
                 count(rows.held_back),
-                money(saving, data.currency) if saving is not None else "no estimate",
+                amount(saving, data.currency) if saving is not None else "no estimate",
                 numbers=(2, 3, 4, 5),
             )
         )
