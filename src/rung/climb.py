@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 
 import msgspec
 
@@ -15,7 +14,7 @@ from rung.task import Request
 from rung.trust.acceptance import Judgement, judge
 
 
-class Finished(msgspec.Struct, frozen=True):
+class Finished(msgspec.Struct, frozen=True, gc=False):
     """One answer, with the position of its request in the sequence that was asked."""
 
     index: int
@@ -81,19 +80,20 @@ class Climb:
             )
         )
 
-    def finish(self, run: str | None, abstained: str | None) -> Finished:
+    def finish(self, run: str | None, abstained: str | None, created: str) -> Finished:
         """The answer with its receipt.
 
         Args:
             run: id of the batch run it belongs to.
             abstained: why there is no answer, None when the last attempt is the answer.
+            created: the time now, as `ids.now` writes it.
         """
         ended = self._ended if abstained is None else None
         course = self.course
         estimate = course.estimate
         receipt = Receipt(
             id=self.id,
-            created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            created=created,
             task=course.task.name,
             task_digest=course.task.digest,
             input_digest=self.digest,

@@ -8,6 +8,7 @@ Columns: `id`, `input` (or `question` and `document`), `expected`, `alternatives
 from __future__ import annotations
 
 import enum
+import functools
 import math
 from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
@@ -101,6 +102,11 @@ def answer_key(answer: Expected) -> str:
 
 def column_problem(columns: Collection[str], *, labelled: bool = True) -> Problem | None:
     """Why rows with these columns cannot be examples or, when not `labelled`, inputs."""
+    return _column_problem(tuple(columns), labelled)
+
+
+@functools.lru_cache(64)  # most rows of a file have the columns of the row before
+def _column_problem(columns: tuple[str, ...], labelled: bool) -> Problem | None:
     for name, canonical in ALIASES.items():
         others = [other for other in columns if ALIASES.get(other, other) == canonical]
         if name in columns and len(others) > 1:
@@ -162,6 +168,15 @@ def parse_input(row: Row, kind: Kind | None) -> tuple[Input | str | None, list[P
     problems: list[Problem] = []
     cells = {ALIASES.get(name, name): cell for name, cell in row.cells.items() if cell != ""}
     return _input(cells, kind, problems), problems
+
+
+def read_cell(name: str, cell: JsonValue, kind: Kind | None = None) -> JsonValue:
+    """The value of a cell in column `name`, which is any but those of the input.
+
+    Raises:
+        ValueError: what it must be instead; the column's name goes in front of it.
+    """
+    return _READERS[name](cell, kind)
 
 
 def _input(

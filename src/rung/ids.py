@@ -15,28 +15,39 @@ ID_LENGTH = 26
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = tuple(high + low for high in ALPHABET for low in ALPHABET)
 _RANDOM_BITS = 80
+_RANDOM_BYTES = _RANDOM_BITS // 8
+_RANDOM_AT_ONCE = 128  # the system takes longer to be asked than to answer
 _CHUNKS = range(120, -1, -10)  # 13 groups of ten bits make 26 characters
 
 
 class _Sequence:
-    """The last id of this process, and the lock that keeps the next one above it."""
+    """The last id of this process, random bytes for the next ones, and the lock that keeps each above the last."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._owner = 0
         self._last = 0
+        self._random = b""
 
     def next(self) -> int:
         """A 128-bit number above every earlier one of this process."""
         fresh = (time.time_ns() // 1_000_000) << _RANDOM_BITS
         with self._lock:
             # A forked child starts from its own random bits, or it would repeat its parent's ids.
-            if fresh > self._last or self._owner != os.getpid():
-                self._owner = os.getpid()
-                self._last = fresh | int.from_bytes(os.urandom(_RANDOM_BITS // 8))
+            if self._owner != os.getpid():
+                self._owner, self._last, self._random = os.getpid(), 0, b""
+            if fresh > self._last:
+                self._last = fresh | self._random_bits()
             else:
                 self._last += 1
             return self._last
+
+    def _random_bits(self) -> int:
+        """Bits that were never given before."""
+        if not self._random:
+            self._random = os.urandom(_RANDOM_BYTES * _RANDOM_AT_ONCE)
+        taken, self._random = self._random[:_RANDOM_BYTES], self._random[_RANDOM_BYTES:]
+        return int.from_bytes(taken)
 
 
 _SEQUENCE = _Sequence()

@@ -7,7 +7,7 @@ runs; what leaves the machine is in the ledger before it leaves; an answer is re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -17,6 +17,7 @@ import msgspec
 from rung.climb import Climb, Finished
 from rung.egress import EgressGate
 from rung.errors import first_of
+from rung.ids import now
 from rung.ledger.digest import KeyedDigest
 from rung.ledger.record import ReceiptEntry
 from rung.ledger.writer import Ledger
@@ -120,6 +121,7 @@ class Ladder:
         *,
         recorder: Recorder | None = None,
         run: str | None = None,
+        halted: Callable[[], bool] = lambda: False,
     ) -> list[Answer]:
         """Answer many requests, in their order; each is recorded as soon as it is finished.
 
@@ -127,12 +129,15 @@ class Ladder:
             requests: any mixture of tasks and labels.
             recorder: keeps finished answers in place of a plain entry in the ledger.
             run: id of the batch run, noted in each receipt.
+            halted: once it says True no further attempt begins; answers of requests that are then not finished
+                are left out.
 
         Raises:
             As `run`.
         """
         climbs = [await self._start(index, request) for index, request in enumerate(requests)]
-        goal = _Goal(recorder or _LedgerRecorder(self.ledger), run, [None] * len(climbs))
+        recorder = recorder or _LedgerRecorder(self.ledger)
+        goal = _Goal(recorder, run, halted, [None] * len(climbs))
         try:
             await self._climb(climbs, goal)
         except* Exception as errors:
@@ -147,6 +152,7 @@ class Ladder:
 
     async def _climb(self, climbs: Sequence[Climb], goal: _Goal) -> None:
         """Take every climb to its end: record those that are done, run the others on their next rung."""
+        created = now()
         done: list[Finished] = []
         waiting: dict[tuple[int, str], list[Climb]] = {}
         for climb in climbs:
@@ -154,9 +160,9 @@ class Ladder:
                 case Try(name):
                     waiting.setdefault((id(climb.course), name), []).append(climb)
                 case Accept():
-                    done.append(climb.finish(goal.run, None))
+                    done.append(climb.finish(goal.run, None, created))
                 case Abstain(reason):
-                    done.append(climb.finish(goal.run, reason))
+                    done.append(climb.finish(goal.run, reason, created))
         await self._finish(done, goal)
         async with asyncio.TaskGroup() as attempts:
             for (_, name), members in waiting.items():
@@ -168,6 +174,8 @@ class Ladder:
     async def _attempt(self, rung: OpenRung, climbs: Sequence[Climb], goal: _Goal) -> None:
         """Run one micro-batch on one rung, then let its members climb on."""
         async with self._slot(rung):
+            if goal.halted():
+                return
             course = climbs[0].course
             performed = await perform(
                 rung,
@@ -220,6 +228,7 @@ class _Goal(msgspec.Struct):
 
     recorder: Recorder
     run: str | None
+    halted: Callable[[], bool]
     answers: list[Answer | None]
 
 
@@ -235,9 +244,8 @@ class _LedgerRecorder:
 
 def _review_item(finished: Finished) -> ReviewItem:
     receipt = finished.answer.receipt
-    key = f"{receipt.run}:{receipt.request_id}" if receipt.run else receipt.id
     return ReviewItem(
-        key=key,
+        key=finished.request.idempotency_key or receipt.id,
         task=receipt.task,
         label=receipt.label,
         receipt=receipt.id,

@@ -37,7 +37,7 @@ from rung.trust.signals import (
 )
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What came of one row on one rung.
 
     Attributes:

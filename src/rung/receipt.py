@@ -40,7 +40,7 @@ class Standing(enum.StrEnum):
     ABSTAINED = "abstained"
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one attempt; `estimated` when the engine did not report them."""
 
     input_tokens: int = 0
@@ -48,7 +48,7 @@ class Usage(msgspec.Struct, frozen=True):
     estimated: bool = False
 
 
-class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
+class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One rung's try at one request.
 
     Attributes:
@@ -76,7 +76,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     first_token_ms: float | None = None
 
 
-class Bound(msgspec.Struct, frozen=True):
+class Bound(msgspec.Struct, frozen=True, gc=False):
     """The promise an accepted answer was given under.
 
     Attributes:
@@ -98,7 +98,7 @@ class Bound(msgspec.Struct, frozen=True):
     own_upper: float | None = None
 
 
-class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The path of one request through the rungs, and what stands behind its end.
 
     Attributes:
@@ -143,7 +143,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     run: str | None = None
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What `Ladder.run` returns: the value, or None with the reason in the receipt.
 
     Attributes:

@@ -30,7 +30,7 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSONL = (".jsonl", ".ndjson")
 
 
-class Position(msgspec.Struct, frozen=True):
+class Position(msgspec.Struct, frozen=True, gc=False):
     """A place between two rows of a file: how many bytes and lines lie before it."""
 
     offset: int = 0
@@ -40,7 +40,7 @@ class Position(msgspec.Struct, frozen=True):
 START = Position()
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """One row: the line it begins on, from 1, its cells by column, and where it ends."""
 
     number: int
@@ -66,7 +66,7 @@ class Fault(msgspec.Struct, frozen=True):
     end: Position = START
 
 
-class _Line(msgspec.Struct, frozen=True):
+class _Line(msgspec.Struct, frozen=True, gc=False):
     """One line without its end; when it has a fault, `text` is only good for finding the next row."""
 
     number: int

@@ -194,7 +194,7 @@ def input_text(value: Input) -> str:
     return "\n".join(f"{message.role}: {message.content}" for message in value.messages)
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(msgspec.Struct, frozen=True, gc=False):
     """One input for one task.
 
     Attributes:
@@ -219,4 +219,4 @@ class Request(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """The input as one string."""
-        return input_text(self.typed_input)
+        return self.input if isinstance(self.input, str) else input_text(self.input)

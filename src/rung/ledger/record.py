@@ -41,13 +41,13 @@ class Kind(enum.StrEnum):
     SEAL = "seal"
 
 
-class ReceiptEntry(msgspec.Struct, frozen=True):
+class ReceiptEntry(msgspec.Struct, frozen=True, gc=False):
     """A receipt to be recorded."""
 
     receipt: Receipt
 
 
-class Egress(msgspec.Struct, frozen=True, kw_only=True):
+class Egress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A text is about to leave this device; recorded before it does.
 
     Attributes:

@@ -31,7 +31,7 @@ class Rule(msgspec.Struct, frozen=True):
     bound: Bound | None = None
 
 
-class Judgement(msgspec.Struct, frozen=True):
+class Judgement(msgspec.Struct, frozen=True, gc=False):
     """The end of one attempt."""
 
     verdict: Verdict

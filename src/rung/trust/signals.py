@@ -8,6 +8,7 @@ confidence is `calibrator`'s.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -194,7 +195,7 @@ def _query(text: str) -> tuple[float, float, float, float]:
     digits = length - len(text.translate(_DIGITS))
     ascii_only = len(text.encode("ascii", "ignore"))
     words = len(text.split())
-    return np.log1p(length), np.log1p(words), digits / size, (length - ascii_only) / size
+    return math.log1p(length), math.log1p(words), digits / size, (length - ascii_only) / size
 
 
 def _folded(text: str) -> str:
