@@ -125,7 +125,7 @@ async def open_run(
             (), also=lambda c: found.append(_settle(c, job, wanted, output, rejects))
         )
         opened = found[-1]
-        output.keep = True
+        output.keep, rejects.keep = True, False
         if not opened.checkpoint.finished:
             output.set_back(opened.checkpoint.output.size)
             rejects.set_back(opened.checkpoint.rejects.size)

@@ -131,8 +131,8 @@ def read_output(path: Path) -> Iterator[OutputRow]:
 class OutputFile:
     """A file that one process appends to and that can be set back to an earlier size.
 
-    It is locked while it is open; the lock goes with the process. Use as a context manager; at the end an empty
-    file is removed again unless `keep` is set.
+    It is locked while it is open; the lock goes with the process. Use as a context manager. At the end an empty file
+    is removed unless `keep` is set, as it is for one that was there before.
 
     Args:
         path: where it is; made when it is not there.
@@ -143,9 +143,8 @@ class OutputFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.keep = False
         try:
-            made = not path.exists()
+            self.keep = path.exists()
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise storage_error(path, error) from error
@@ -154,7 +153,7 @@ class OutputFile:
         except BaseException:
             os.close(self._descriptor)
             raise
-        if made:
+        if not self.keep:
             sync_folder(path.parent)
 
     def _check(self) -> None:
