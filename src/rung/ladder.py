@@ -16,7 +16,7 @@ import msgspec
 
 from rung.climb import Climb, Finished
 from rung.egress import EgressGate
-from rung.errors import first_of
+from rung.errors import StorageError, first_of
 from rung.ids import now
 from rung.ledger.digest import KeyedDigest
 from rung.ledger.record import ReceiptEntry
@@ -207,9 +207,11 @@ class Ladder:
 
     async def aclose(self) -> None:
         """Release engines, seal the ledger, close the review store."""
-        await self.project.aclose()
-        await self.ledger.aclose()
-        self._reviews.close()
+        try:
+            await self.project.aclose()
+            await self.ledger.aclose()
+        finally:
+            self._reviews.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -220,7 +222,12 @@ class Ladder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.aclose()
+        try:
+            await self.aclose()
+        except StorageError as unsealed:
+            if error is None:
+                raise
+            error.add_note(f"and the ledger was not sealed: {unsealed}")
 
 
 class _Goal(msgspec.Struct):
