@@ -22,7 +22,7 @@ from rung.ids import new_id, now
 from rung.ledger.writer import Ledger
 from rung.receipt import Answer
 from rung.task import Task
-from rung.tomlfile import shown_path
+from rung.userfiles.document import shown_path
 
 _SAMPLE = 1 << 16  # bytes of an input's beginning and of its end that are digested
 
@@ -50,7 +50,7 @@ class BatchJob(msgspec.Struct, frozen=True):
         return self.rejects or self.output.with_name(f"{self.output.stem}.rejects.jsonl")
 
 
-class Opened(msgspec.Struct):
+class Opened(msgspec.Struct, frozen=True):
     """A run that holds its files.
 
     Attributes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import threading
 from collections.abc import Iterator
@@ -64,10 +65,20 @@ def command(
     else:
         click.echo(describe(summary))
     if not summary.finished:
-        again = " ".join(["rung batch", str(source), "--task", task, "-o", str(output)])
+        again = _command(job, config, target)
         click.echo(f"stopped behind row {summary.last_row:,}; to go on: {again}", err=True)
         raise SystemExit(128 + stopping.number)
     raise SystemExit(summary.exit_code)
+
+
+def _command(job: BatchJob, config: Path | None, target: float | None) -> str:
+    """What to type to go on."""
+    parts = ["rung", "batch", str(job.input), "--task", job.task, "-o", str(job.output)]
+    options = (("--rejects", job.rejects), ("--target", target), ("--config", config))
+    for name, value in options:
+        if value is not None:
+            parts += [name, str(value)]
+    return shlex.join(parts)
 
 
 async def _batch(
