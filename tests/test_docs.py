@@ -10,8 +10,8 @@ import pytest
 
 import rung
 from rung.cli import VERBS, root
-from rung.schemas import FileType, schema_of
-from rung.settingsfile import load_settings
+from rung.userfiles.schemas import FileType, schema_of
+from rung.userfiles.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = "\n".join(

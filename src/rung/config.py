@@ -1,6 +1,6 @@
 """`rung.toml` as one frozen object: rungs, ladders, policy, ledger. Loaded in one place, passed in, never global.
 
-This module says what valid settings are; `settingsfile` reads the file and turns every mistake into a sentence
+This module says what valid settings are; `settings` reads the file and turns every mistake into a sentence
 with its line. Secrets are never here: a rung names the environment variable that holds its key.
 """
 
@@ -168,7 +168,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The rungs of ladder `name`, bottom first.
 
         Raises:
-            KeyError: no such ladder; `settingsfile` has checked the names that files mention.
+            KeyError: no such ladder; `settings` has checked the names that files mention.
         """
         return tuple(self.rungs[rung] for rung in self.ladders[name])
 

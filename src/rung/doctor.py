@@ -23,11 +23,11 @@ from rung.ledger.verify import verify
 from rung.ledger.writer import Ledger
 from rung.policy import allowed_set
 from rung.project import Project
-from rung.settingsfile import load_settings
 from rung.task import Kind, Task
-from rung.taskfile import load_task, task_paths
-from rung.tomlfile import shown_path
 from rung.trust.certificate import read_certificate
+from rung.userfiles.document import shown_path
+from rung.userfiles.settings import load_settings
+from rung.userfiles.tasks import load_task, task_paths
 
 ENGINE_PATIENCE_S = 20.0
 """Seconds an engine may take to say how it is."""

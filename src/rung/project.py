@@ -18,14 +18,13 @@ from rung.engines.protocol import Engine
 from rung.errors import EngineError, ModelError
 from rung.files import write_atomically
 from rung.policy import AllowedSet, allowed_set
-from rung.settingsfile import load_settings
 from rung.task import Privacy, Task
-from rung.taskfile import find_task
 from rung.trust.acceptance import Rule, make_rules
 from rung.trust.calibrator import Calibrator
 from rung.trust.certificate import Certificate, read_certificate
 from rung.trust.fingerprint import RungIdentity, fingerprint
-
+from rung.userfiles.settings import load_settings
+from rung.userfiles.tasks import find_task
 
 UNREACHABLE = "unreachable"
 """Stands in a fingerprint for the capabilities of an engine that does not answer."""

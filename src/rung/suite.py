@@ -1,6 +1,6 @@
 """Labelled examples as values: loaded whole and checked, or streamed; never used twice for what must not meet.
 
-What a row must look like is in `example`, what can be wrong with a file in `suitelint`.
+What a row must look like is in `example`, what can be wrong with a file in `lint`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 import msgspec
 
 from rung.errors import SuiteError
-from rung.example import Example, Expected, Sampling, matches, parse_example, parse_input
-from rung.rowfile import Fault, Row, iter_rows
-from rung.suitelint import Finding, Purpose, Scan, answer_problem
+from rung.rows.example import Example, Expected, Sampling, matches, parse_example, parse_input
+from rung.rows.file import Fault, Row, iter_rows
+from rung.rows.lint import Finding, Purpose, Scan, answer_problem
 from rung.task import Input, Task
 from rung.text import normalize, text_digest
-from rung.tomlfile import shown_path
+from rung.userfiles.document import shown_path
 
 __all__ = [
     "Example",

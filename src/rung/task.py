@@ -1,6 +1,6 @@
 """What is asked, as a typed contract: `Task`, its `Contract`, and the `Request` that carries one input.
 
-A task is one TOML file in the user's repository. Reading and validating that file is `taskfile`'s business; this
+A task is one TOML file in the user's repository. Reading and validating that file is `tasks`'s business; this
 module says what a valid task is and whether an output keeps its contract. It knows no engine and no ladder.
 """
 

@@ -16,7 +16,7 @@ from rung.batch.output import RejectRow
 from rung.batch.reader import InputReader
 from rung.errors import InputError
 from rung.project import Project
-from rung.rowfile import LONGEST
+from rung.rows.file import LONGEST
 from upstream import Upstream
 
 

@@ -152,6 +152,25 @@ def test_a_stopped_run_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
     assert results_kept(config) == 0
 
 
+def test_a_run_with_a_full_window_stops(tmp_path: Path) -> None:
+    """Reading waits for room behind rows that nobody will answer any more, and gives up."""
+    stop = threading.Event()
+    seen: list[str] = []
+
+    def answer(call: Call) -> str:
+        seen.append(call.text)
+        if len(seen) == 60:
+            stop.set()
+        return "refund"
+
+    with Upstream(answer=answer, always=Fault(first_s=0.2)) as upstream:
+        config = local(tmp_path, upstream)
+        source = write_rows(tmp_path / "in.jsonl", (f"text {n}" for n in range(MOST_ROWS + 5000)))
+        summary = run(config, source, stop=stop)
+    assert not summary.finished
+    assert 60 <= summary.rows <= 80
+
+
 def test_what_is_recorded_but_not_written_is_not_asked_again(tmp_path: Path) -> None:
     """A run that ends with answers behind an unanswered row keeps them in its database."""
     with Upstream(answer=lambda call: "refund", faults=[Fault(first_s=3600)]) as upstream:

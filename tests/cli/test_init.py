@@ -10,9 +10,9 @@ from click.testing import CliRunner, Result
 
 from rung.cli import root
 from rung.errors import StorageError
-from rung.settingsfile import load_settings
 from rung.suite import load_suite
-from rung.taskfile import find_task
+from rung.userfiles.settings import load_settings
+from rung.userfiles.tasks import find_task
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from rung.ids import new_id, now
 from rung.ledger.writer import Egress, Ledger, ReceiptEntry
 from rung.receipt import Attempt, Bound, Receipt, Standing, Verdict
 from rung.review import ReviewItem, ReviewStore
-from rung.settingsfile import load_settings
+from rung.userfiles.settings import load_settings
 
 RUNG_TOML = """
 format = 1

@@ -19,7 +19,7 @@ import msgspec
 from rung.errors import InputError, StorageError
 from rung.files import storage_error, sync_folder
 from rung.receipt import Answer, Attempt, JsonValue, Standing, Verdict
-from rung.tomlfile import shown_path
+from rung.userfiles.document import shown_path
 
 if sys.platform == "win32":
     import msvcrt

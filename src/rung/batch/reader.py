@@ -11,11 +11,11 @@ from pathlib import Path
 import msgspec
 
 from rung.errors import InputError
-from rung.example import column_problem, parse_input, read_cell, unknown_columns
 from rung.receipt import JsonValue
-from rung.rowfile import START, Fault, Position, Row, iter_rows
+from rung.rows.example import column_problem, parse_input, read_cell, unknown_columns
+from rung.rows.file import START, Fault, Position, Row, iter_rows
 from rung.task import Input, Kind, Privacy, Request, Task, input_text
-from rung.tomlfile import shown_path
+from rung.userfiles.document import shown_path
 
 CHUNK_ROWS = 2048
 """Rows of a chunk: a few of a student's micro-batches."""

@@ -130,14 +130,24 @@ class _Run:
     async def _feed(self) -> None:
         """Read chunks as the window has room, and ask them all at once."""
         async with asyncio.TaskGroup() as chunks:
-            while not self._stop.is_set():
-                await self._window.room()
+            while await self._room():
                 items = await asyncio.to_thread(self._reader.next_chunk)
                 if not items:
                     return
                 asked = self._window.admit(items)
                 if asked:
                     chunks.create_task(self._ask(asked))
+
+    async def _room(self) -> bool:
+        """Wait until another chunk may come in; False when the run is to stop.
+
+        A stopped run leaves rows unsettled, so waiting for room alone could last for ever.
+        """
+        while not self._stop.is_set():
+            if self._window.has_room:
+                return True
+            await asyncio.sleep(FLUSH_S / 8)
+        return False
 
     async def _ask(self, slots: Sequence[Slot]) -> None:
         requests = [slot.request for slot in slots if slot.request is not None]

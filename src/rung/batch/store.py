@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from rung.batch.tally import Tally
 from rung.ids import ID_LENGTH
 from rung.receipt import Answer
-from rung.rowfile import START, Position
+from rung.rows.file import START, Position
 
 METADATA = sa.MetaData()
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Iterable, Mapping
 
 from rung.batch.reader import CHUNK_ROWS, Asked, Reject
 from rung.receipt import Answer
-from rung.rowfile import Position
+from rung.rows.file import Position
 from rung.task import Request
 
 MOST_ROWS = 8 * CHUNK_ROWS
@@ -46,22 +45,17 @@ class Window:
         self._recorded = dict(recorded)
         self._slots: deque[Slot] = deque()
         self._characters = 0
-        self._room = asyncio.Event()
-        self._room.set()
 
-    def __len__(self) -> int:
-        return len(self._slots)
-
-    async def room(self) -> None:
-        """Wait until another chunk may come in."""
-        await self._room.wait()
+    @property
+    def has_room(self) -> bool:
+        """Whether another chunk may come in."""
+        return len(self._slots) <= MOST_ROWS - CHUNK_ROWS and self._characters <= MOST_CHARACTERS
 
     def admit(self, items: Iterable[Asked | Reject]) -> list[Slot]:
         """Let rows in; those of them that are still to be asked."""
         slots = [Slot(item, self._recorded.pop(item.row, None)) for item in items]
         self._slots.extend(slots)
         self._characters += sum(slot.characters for slot in slots)
-        self._weigh()
         return [slot for slot in slots if slot.outcome is None]
 
     def release(self, most: int) -> list[Slot]:
@@ -71,12 +65,4 @@ class Window:
             slot = self._slots.popleft()
             self._characters -= slot.characters
             released.append(slot)
-        self._weigh()
         return released
-
-    def _weigh(self) -> None:
-        full = len(self._slots) > MOST_ROWS - CHUNK_ROWS or self._characters > MOST_CHARACTERS
-        if full:
-            self._room.clear()
-        else:
-            self._room.set()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rung.batch.summary import CertifiedPart, RungSummary, Summary
 from rung.quantities import amount, percent
-from rung.tomlfile import shown_path
+from rung.userfiles.document import shown_path
 
 _REJECTED = {
     "empty-text": "empty",

@@ -9,7 +9,7 @@ import click
 
 from rung.errors import StorageError
 from rung.files import write_atomically
-from rung.tomlfile import shown_path
+from rung.userfiles.document import shown_path
 
 _FILES = {
     "rung.toml": "rung.toml",

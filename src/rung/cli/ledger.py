@@ -24,7 +24,7 @@ from rung.ledger.record import Head
 from rung.ledger.stats import stats
 from rung.ledger.verify import Progress, verify
 from rung.receipt import Standing, Verdict
-from rung.settingsfile import load_settings
+from rung.userfiles.settings import load_settings
 
 task_option = click.option("--task", help="Only receipts of this task.")
 

@@ -8,8 +8,8 @@ from typing import Any
 import click
 import msgspec
 
-from rung import fileshapes
 from rung.task import Privacy
+from rung.userfiles import values
 
 
 class Share(click.ParamType[float]):
@@ -26,7 +26,7 @@ class Share(click.ParamType[float]):
         text = str(value)
         try:
             number: object = text if text.endswith("%") else float(text)
-            return fileshapes.share(msgspec.convert(number, fileshapes.Share))
+            return values.share(msgspec.convert(number, values.Share))
         except (ValueError, msgspec.ValidationError):
             self.fail(f"{value!r} is not a share such as 2% or 0.02", param, ctx)
 

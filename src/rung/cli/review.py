@@ -10,7 +10,7 @@ import msgspec
 
 from rung.cli.options import config_option, json_option
 from rung.review import ReviewItem, ReviewStore, Status, export
-from rung.settingsfile import load_settings
+from rung.userfiles.settings import load_settings
 
 task_option = click.option("--task", help="Only items of this task.")
 status_option = click.option(

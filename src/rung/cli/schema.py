@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import msgspec
 
-from rung.schemas import FileType, schema_of
+from rung.userfiles.schemas import FileType, schema_of
 
 
 @click.command()

@@ -10,11 +10,11 @@ import msgspec
 
 from rung.cli.options import config_option, json_option
 from rung.errors import SuiteError
-from rung.settingsfile import load_settings
+from rung.rows.lint import Findings, Scan, Severity
 from rung.suite import Overlap, Purpose, Suite, overlap
-from rung.suitelint import Findings, Scan, Severity
 from rung.task import Task
-from rung.taskfile import find_task
+from rung.userfiles.settings import load_settings
+from rung.userfiles.tasks import find_task
 
 _file = click.Path(path_type=Path)
 

@@ -12,9 +12,9 @@ from rung.batch.output import OutputRow
 from rung.batch.summary import Summary
 from rung.evals.report.aggregation import aggregate
 from rung.evals.report.model import ReportData, ReportRow, TargetReport, target_facts
-from rung.example import Example
 from rung.policy import Place
 from rung.project import Project
+from rung.rows.example import Example
 from rung.suite import Suite, matches
 from rung.task import Task
 from rung.trust.certificate import Certificate

@@ -16,10 +16,10 @@ from typing import TypeVar
 import msgspec
 
 from rung.receipt import JsonValue
-from rung.rowfile import Row
+from rung.rows.file import Row
 from rung.task import Conversation, Input, Kind, Passage, Privacy, Text, input_text
 from rung.text import normalize
-from rung.tomlfile import did_you_mean, one_of, shown_value
+from rung.userfiles.document import did_you_mean, one_of, shown_value
 
 
 class Sampling(enum.StrEnum):

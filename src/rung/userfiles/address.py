@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-from rung.tomlfile import shown_value
+from rung.userfiles.document import shown_value
 
 
 def address_problem(url: str) -> str | None:

@@ -1,6 +1,6 @@
 """JSON Schemas (draft 2020-12) of task files and `rung.toml`, for editors that complete and check them.
 
-Made from the structs that the loaders check files with (`settingsshape`, `taskshape`); nothing is said twice. What
+Made from the structs that the loaders check files with (`settings_shape`, `task_shape`); nothing is said twice. What
 one key asks of another file, or of the whole of `rung.toml`, only the loaders can check.
 """
 
@@ -12,11 +12,11 @@ import msgspec
 
 from rung.config import EngineName
 from rung.receipt import JsonValue
-from rung.settingsfile import NEEDED, NOT_FOR
-from rung.settingsshape import SettingsFile
 from rung.task import Kind
-from rung.taskfile import KIND_KEYS
-from rung.taskshape import TaskFile
+from rung.userfiles.settings import NEEDED, NOT_FOR
+from rung.userfiles.settings_shape import SettingsFile
+from rung.userfiles.task_shape import TaskFile
+from rung.userfiles.tasks import KIND_KEYS
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -1,6 +1,6 @@
 """Checking a parsed TOML table against an annotated struct, collecting every mistake instead of the first.
 
-The structs of `settingsshape` and `taskshape` are the one description of the files; their JSON Schemas are made from
+The structs of `settings_shape` and `task_shape` are the one description of the files; their JSON Schemas are made from
 the same structs.
 A field's `Meta(extra={"must": ...})` says in words what it takes, where its type does not say it well enough.
 """
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from rung.tomlfile import Key, Mistakes, did_you_mean, one_of, shown_key, shown_value
+from rung.userfiles.document import Key, Mistakes, did_you_mean, one_of, shown_key, shown_value
 
 Shape = TypeVar("Shape", bound=msgspec.Struct)
 

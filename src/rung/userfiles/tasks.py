@@ -1,6 +1,6 @@
 """Reading `tasks/NAME.toml`: check it, resolve the files it names, and turn every mistake into a sentence.
 
-The keys and their types are in `taskshape`; here is what one key asks of another. What a task is used for is in
+The keys and their types are in `task_shape`; here is what one key asks of another. What a task is used for is in
 `task`.
 """
 
@@ -14,12 +14,10 @@ import msgspec
 
 from rung.config import Settings
 from rung.errors import ConfigError, InternalError
-from rung.fileshapes import NAME_PATTERN, share
 from rung.receipt import JsonValue
 from rung.task import Contract, Kind, Label, Quality, Task
-from rung.taskshape import TaskFile
 from rung.text import normalize
-from rung.tomlfile import (
+from rung.userfiles.document import (
     Document,
     Key,
     Mistakes,
@@ -32,7 +30,9 @@ from rung.tomlfile import (
     shown_value,
     stays_below,
 )
-from rung.tomlshape import read_table
+from rung.userfiles.shape import read_table
+from rung.userfiles.task_shape import TaskFile
+from rung.userfiles.values import NAME_PATTERN, share
 
 KIND_KEYS: dict[str, Kind] = {
     "labels": Kind.CLASSIFY,

@@ -12,9 +12,9 @@ import pytest
 
 import rung.cli
 from rung.errors import ConfigError
-from rung.schemas import FileType, schema_of
-from rung.settingsfile import load_settings
-from rung.taskfile import load_task
+from rung.userfiles.schemas import FileType, schema_of
+from rung.userfiles.settings import load_settings
+from rung.userfiles.tasks import load_task
 
 SHIPPED = [
     *(Path(rung.cli.__file__).parent / "templates").rglob("*.toml"),

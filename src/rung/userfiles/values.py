@@ -1,6 +1,6 @@
 """What the values in `rung.toml` and task files look like: names, money, shares, folders; and what a table is.
 
-`settingsshape` and `taskshape` are made of these. The loaders check files against them (`tomlshape`) and the JSON
+`settings_shape` and `task_shape` are made of these. The loaders check files against them (`shape`) and the JSON
 Schemas that editors use are made from them (`schemas`), so the two cannot drift apart.
 """
 

@@ -1,6 +1,6 @@
 """The shape of a task file: every key, its type, its default and what it is for.
 
-What one key asks of another is in `taskfile`.
+What one key asks of another is in `tasks`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from rung.fileshapes import Folder, Format, Name, Share, Table
 from rung.receipt import JsonValue
 from rung.task import Kind, Privacy, Quality
+from rung.userfiles.values import Folder, Format, Name, Share, Table
 
 
 class QualityTable(Table, frozen=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rung.tomlfile import did_you_mean, find_lines, read_document, shown_key, stays_below
+from rung.userfiles.document import did_you_mean, find_lines, read_document, shown_key, stays_below
 
 TRICKY = '''# a = 1
 top = """

@@ -1,6 +1,6 @@
 """The shape of `rung.toml`: every table and key, its type, its default and what it is for.
 
-What one key asks of another is in `settingsfile`.
+What one key asks of another is in `settings`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Annotated
 from msgspec import Meta
 
 from rung.config import Accept, EngineName, LedgerSettings, Limits, ReplayMode, Timeouts
-from rung.fileshapes import END, EnvName, Folder, Format, Money, Name, Seconds, Table
 from rung.policy import Place
 from rung.task import Privacy
+from rung.userfiles.values import END, EnvName, Folder, Format, Money, Name, Seconds, Table
 
 
 class PriceTable(Table, frozen=True):

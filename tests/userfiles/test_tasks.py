@@ -8,9 +8,9 @@ import pytest
 
 from rung.config import Settings
 from rung.errors import ConfigError
-from rung.settingsfile import load_settings
 from rung.task import Kind, Label, Privacy, Quality, Task
-from rung.taskfile import find_task, load_task, load_tasks
+from rung.userfiles.settings import load_settings
+from rung.userfiles.tasks import find_task, load_task, load_tasks
 
 SMALLEST = """format = 1
 kind = "classify"

@@ -1,6 +1,6 @@
 """Reading a TOML file a person wrote: its values, the line of every key, and one way to report what is wrong.
 
-What the keys mean is the business of `settingsfile` and `taskfile`. Mistakes are collected and reported together,
+What the keys mean is the business of `settings` and `tasks`. Mistakes are collected and reported together,
 each as `file:line: sentence`, in the order of the file.
 """
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from rung.example import (
+from rung.rows.example import (
     ALIASES,
     Example,
     Problem,
@@ -22,10 +22,10 @@ from rung.example import (
     parse_example,
     unknown_columns,
 )
-from rung.rowfile import Fault, Row, iter_rows
+from rung.rows.file import Fault, Row, iter_rows
 from rung.task import Kind, Task
 from rung.text import text_digest
-from rung.tomlfile import did_you_mean, shown_path, shown_value
+from rung.userfiles.document import did_you_mean, shown_path, shown_value
 
 Purpose = Literal["training", "calibration", "test"]
 """What a suite is for. One row serves one purpose."""

@@ -9,8 +9,8 @@ import pytest
 from rung.config import Accept, EngineName, Price, ReplayMode, to_nano
 from rung.errors import ConfigError
 from rung.policy import Place, Policy
-from rung.settingsfile import find_settings, load_settings
 from rung.task import Privacy
+from rung.userfiles.settings import find_settings, load_settings
 
 SMALLEST = """format = 1
 [rungs.student]

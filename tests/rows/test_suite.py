@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from rung.errors import SuiteError
-from rung.example import Example, Sampling, matches
-from rung.rowfile import LONGEST, Fault, Position, Row, iter_rows
+from rung.rows.example import Example, Sampling, matches
+from rung.rows.file import LONGEST, Fault, Position, Row, iter_rows
+from rung.rows.lint import Purpose, lint_suite
 from rung.suite import (
     Overlap,
     Suite,
@@ -20,7 +21,6 @@ from rung.suite import (
     load_suite,
     overlap,
 )
-from rung.suitelint import Purpose, lint_suite
 from rung.task import Conversation, Kind, Label, Message, Passage, Privacy, Task
 from rung.text import text_digest
 

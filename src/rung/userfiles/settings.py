@@ -1,6 +1,6 @@
 """Reading `rung.toml`: find it, check it, and turn every mistake into a sentence with its line.
 
-The keys and their types are in `settingsshape`; here is what one setting asks of another. What valid settings are
+The keys and their types are in `settings_shape`; here is what one setting asks of another. What valid settings are
 used for is in `config`. No environment variable is read and nothing is connected.
 """
 
@@ -11,13 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rung.address import address_problem, is_loopback
 from rung.config import EngineName, LedgerSettings, Limits, Price, RungSettings, Settings, Timeouts
 from rung.errors import ConfigError, InternalError
-from rung.fileshapes import money
 from rung.policy import Place, Policy
-from rung.settingsshape import PriceTable, RungTable, SettingsFile
-from rung.tomlfile import (
+from rung.userfiles.address import address_problem, is_loopback
+from rung.userfiles.document import (
     Document,
     Key,
     Mistakes,
@@ -29,7 +27,9 @@ from rung.tomlfile import (
     shown_value,
     stays_below,
 )
-from rung.tomlshape import read_table
+from rung.userfiles.settings_shape import PriceTable, RungTable, SettingsFile
+from rung.userfiles.shape import read_table
+from rung.userfiles.values import money
 
 FILE_NAME = "rung.toml"
 

@@ -1,0 +1,1 @@
+"""Rows of labelled or unlabelled files: read in bounded memory, parsed, checked."""
