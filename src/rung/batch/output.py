@@ -42,7 +42,7 @@ class OutputRow(msgspec.Struct, frozen=True, kw_only=True):
         standing: what stands behind the answer.
         verdict: why the last attempt ended, None when there was none.
         reason: why there is no certified answer; empty when there is one.
-        latency_ms: from asking to having the answer, time spent waiting for other rows included.
+        latency_ms: of all attempts; in a micro-batch a row's share of it, waiting for its turn not included.
         path: rung and verdict of every attempt, in order, forbidden rungs included.
         cost: nano-units of the receipt's currency.
         top_cost: estimated nano-units had the top rung answered alone, None when it has no price.
@@ -91,7 +91,7 @@ def output_row(row: int, answer: Answer) -> OutputRow:
         standing=receipt.standing,
         verdict=ended.verdict if ended is not None else None,
         reason=receipt.standing_reason if answer.answered else _why_not(answer, last),
-        latency_ms=round(receipt.latency_ms, 3),
+        latency_ms=round(sum(attempt.latency_ms for attempt in receipt.attempts), 4),
         path=tuple((attempt.rung, attempt.verdict) for attempt in receipt.attempts),
         cost=receipt.cost,
         top_cost=receipt.top_cost,
