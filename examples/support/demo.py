@@ -28,6 +28,8 @@ from rung.cli.calibrate import describe as describe_certificate
 from rung.cli.show import counter, stages
 from rung.cli.train import describe as describe_training
 from rung.errors import RungError
+from rung.evals.report.charts import risk_coverage_svg
+from rung.evals.report.model import ReportData
 from rung.evals.report.page import render
 from rung.evals.routed import Facts, report_data
 from rung.files import write_atomically
@@ -68,16 +70,20 @@ def main() -> None:
     """Run the demo and print one JSON line last."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--json", action="store_true", help="print only the final JSON line")
-    quiet = parser.parse_args().json
+    parser.add_argument(
+        "--picture", type=Path, help="also write the first chart as SVG (the README's picture)"
+    )
+    options = parser.parse_args()
+    quiet = options.json
     say: Callable[[str], None] = (lambda text: None) if quiet else print
     try:
-        print(json.dumps(demo(say, quiet=quiet)))
+        print(json.dumps(demo(say, quiet=quiet, picture=options.picture)))
     except RungError as error:
         print(f"demo: {error.message}", file=sys.stderr)
         sys.exit(error.exit_code)
 
 
-def demo(say: Callable[[str], None], *, quiet: bool) -> dict[str, Any]:
+def demo(say: Callable[[str], None], *, quiet: bool, picture: Path | None) -> dict[str, Any]:
     """Every step in order; returns the final facts."""
     start_over()
     fit, calibration, test = prepare()
@@ -103,7 +109,11 @@ def demo(say: Callable[[str], None], *, quiet: bool) -> dict[str, Any]:
         say(told(one))
     queue = write_review_queue(routed[0])
     say(f"review    {queue.relative_to(HERE.parents[1])}      the questions nothing was sure of")
-    report = write_report(project, routed, truth, run_blocking(observe(plan, truth)))
+    shown = report_of(project, routed, truth, run_blocking(observe(plan, truth)))
+    report = OUT / "report.html"
+    write_atomically(report, render(shown).encode())
+    if picture is not None:
+        write_atomically(picture.resolve(), risk_coverage_svg(shown).encode())
     say(f"report    {report.relative_to(HERE.parents[1])}")
     say(
         'next      cd examples/support && rung ask "my card was swallowed" --task triage        rung doctor'
@@ -230,8 +240,10 @@ def write_review_queue(routed: Routed) -> Path:
     return path
 
 
-def write_report(project: Project, routed: Sequence[Routed], truth: Suite, seen: Measured) -> Path:
-    """One page with everything, readable offline."""
+def report_of(
+    project: Project, routed: Sequence[Routed], truth: Suite, seen: Measured
+) -> ReportData:
+    """Everything the report shows."""
     observed = {
         example.id: (float(score), not bool(wrong))
         for example, score, wrong in zip(
@@ -250,7 +262,7 @@ def write_report(project: Project, routed: Sequence[Routed], truth: Suite, seen:
         )
         for one in routed
     ]
-    data = report_data(
+    return report_data(
         project,
         project.task(TASK),
         runs,
@@ -258,9 +270,6 @@ def write_report(project: Project, routed: Sequence[Routed], truth: Suite, seen:
         notes=NOTES,
         again="make demo",
     )
-    path = OUT / "report.html"
-    write_atomically(path, render(data).encode())
-    return path
 
 
 def facts(routed: Sequence[Routed]) -> dict[str, Any]:

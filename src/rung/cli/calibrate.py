@@ -217,7 +217,12 @@ def _statement_lines(statement: CertifiedSet, certificate: Certificate) -> list[
     for rule in statement.rules:
         if rule.threshold is None:
             continue
-        own = f"; its own error is below {percent(rule.upper)}" if rule.upper is not None else ""
+        alone = len(statement.rungs) == 1  # then its own error is the statement's
+        own = (
+            f"; its own error is below {percent(rule.upper)}"
+            if rule.upper is not None and not alone
+            else ""
+        )
         lines.append(
             f"            {rule.rung} answers when confidence > {rule.threshold:.4f}: "
             f"{rule.accepted:,} rows, {rule.errors} wrong{own}"
