@@ -6,7 +6,7 @@ open rungs, and each rung's acceptance rule. It is prepared once, before the fir
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -19,6 +19,7 @@ from rung.errors import EngineError, ModelError
 from rung.files import write_atomically
 from rung.policy import AllowedSet, allowed_set
 from rung.task import Privacy, Task
+from rung.text import text_digest
 from rung.trust.acceptance import Rule, make_rules
 from rung.trust.calibrator import Calibrator
 from rung.trust.certificate import Certificate, read_certificate
@@ -36,6 +37,13 @@ class OpenRung(msgspec.Struct, frozen=True):
     settings: RungSettings
     engine: Engine
     calibrator: Calibrator | None
+
+
+class FittingRows(msgspec.Struct, frozen=True):
+    """Digests of the rows a calibrator was fitted on: they may not certify."""
+
+    format: int = 1
+    digests: list[int] = []
 
 
 class Course(msgspec.Struct, frozen=True):
@@ -113,13 +121,39 @@ class Project:
         except ModelError as error:
             raise ModelError(f"{path}: {error.message}", hint=error.hint) from error
 
-    def keep_calibrator(self, task: Task, rung: str, calibrator: Calibrator) -> None:
+    def keep_calibrator(
+        self, task: Task, rung: str, calibrator: Calibrator, fitted_on: Iterable[str] = ()
+    ) -> None:
         """Write the calibrator of `rung` on `task`; the next `rung` call has it.
+
+        Args:
+            task, rung: whose it is.
+            calibrator: what was fitted.
+            fitted_on: texts it was fitted on, where no model's artefact remembers them; only digests are kept.
 
         Raises:
             StorageError: it cannot be written.
         """
-        write_atomically(self.calibrator_path(task, rung), calibrator.to_json())
+        path = self.calibrator_path(task, rung)
+        rows = FittingRows(digests=sorted({text_digest(text) for text in fitted_on}))
+        write_atomically(path.with_suffix(".rows.json"), msgspec.json.encode(rows) + b"\n")
+        write_atomically(path, calibrator.to_json())
+
+    def fitting_rows(self, task: Task, rung: str) -> frozenset[int]:
+        """`text_digest`s of the texts that the calibrator of `rung` was fitted on, as far as they were kept.
+
+        Raises:
+            ModelError: the file that holds them is damaged.
+        """
+        path = self.calibrator_path(task, rung).with_suffix(".rows.json")
+        try:
+            return frozenset(msgspec.json.decode(path.read_bytes(), type=FittingRows).digests)
+        except FileNotFoundError:
+            return frozenset()
+        except msgspec.DecodeError as error:
+            raise ModelError(
+                f"{path}: damaged: {error}", hint="restore it from version control"
+            ) from error
 
     async def course(self, task_name: str, label: Privacy) -> Course:
         """The prepared way for rows of this task with this label; made once, then remembered.
@@ -161,10 +195,11 @@ class Project:
 async def certified_fingerprint(
     task: Task, allowed: AllowedSet, rungs: Mapping[str, OpenRung]
 ) -> dict[str, str]:
-    """The fingerprint of what would run now, for the rungs of `allowed` that ask to be certified."""
+    """The fingerprint of what would run now for all rungs of `allowed`, those to be certified in detail."""
     return fingerprint(
         task,
         allowed,
+        {name: rung.settings.accept for name, rung in rungs.items()},
         [
             RungIdentity(
                 name,

@@ -13,10 +13,18 @@ from pathlib import Path
 import msgspec
 
 from rung.errors import SuiteError
-from rung.rows.example import Example, Expected, Sampling, matches, parse_example, parse_input
+from rung.rows.example import (
+    Example,
+    Expected,
+    Sampling,
+    matches,
+    parse_example,
+    parse_input,
+    read_cell,
+)
 from rung.rows.file import Fault, Row, iter_rows
 from rung.rows.lint import Finding, Purpose, Scan, answer_problem
-from rung.task import Input, Task
+from rung.task import Input, Privacy, Task, input_text
 from rung.text import normalize, text_digest
 from rung.userfiles.document import shown_path
 
@@ -27,9 +35,10 @@ __all__ = [
     "Purpose",
     "Sampling",
     "Suite",
+    "Unlabelled",
     "certifying_rows",
     "iter_examples",
-    "iter_inputs",
+    "iter_unlabelled",
     "load_suite",
     "matches",
     "overlap",
@@ -131,11 +140,24 @@ def iter_examples(path: Path, task: Task | None = None) -> Iterator[Example]:
         raise SuiteError(f"{shown_path(path)}: has no rows")
 
 
-def iter_inputs(path: Path, task: Task | None = None) -> Iterator[Input | str]:
-    """Inputs in a file whose rows need no answers, one at a time in constant memory.
+class Unlabelled(msgspec.Struct, frozen=True):
+    """A row that needs no answer: its line, what it asks, and the privacy label it states."""
+
+    row: int
+    input: Input | str
+    privacy: Privacy | None
+
+    @property
+    def text(self) -> str:
+        """The input as one string."""
+        return self.input if isinstance(self.input, str) else input_text(self.input)
+
+
+def iter_unlabelled(path: Path, task: Task | None = None) -> Iterator[Unlabelled]:
+    """Rows of a file that need no answers, one at a time in constant memory.
 
     Raises:
-        SuiteError: at the first row that has no input.
+        SuiteError: at the first row that has no input, or states a label that is none.
     """
     empty = True
     for row in iter_rows(path):
@@ -145,9 +167,19 @@ def iter_inputs(path: Path, task: Task | None = None) -> Iterator[Input | str]:
         value, problems = parse_input(row, task.kind if task is not None else None)
         if value is None:
             raise _row_error(path, row.number, problems[0].message)
-        yield value
+        yield Unlabelled(row.number, value, _privacy(path, row))
     if empty:
         raise SuiteError(f"{shown_path(path)}: has no rows")
+
+
+def _privacy(path: Path, row: Row) -> Privacy | None:
+    cell = row.cells.get("privacy")
+    if cell is None or cell == "":
+        return None
+    try:
+        return Privacy(read_cell("privacy", cell))
+    except ValueError as error:
+        raise _row_error(path, row.number, f"privacy {error}") from error
 
 
 def _checked(path: Path, row: Row | Fault, task: Task | None) -> Example:

@@ -11,8 +11,9 @@ from click.testing import CliRunner, Result
 
 from projects import LABELS, STUDENT, examples, openai_rung, train, write_project, write_suite
 from rung.cli import root as command_line
-from rung.errors import EngineUnavailable, EvidenceError, GateError, SuiteError
+from rung.errors import EngineUnavailable, EvidenceError, GateError, SuiteError, UserError
 from rung.task import Privacy
+from rung.text import text_digest
 from rung.trust.certificate import Certificate, read_attempts, read_certificate
 from upstream import Call, Token, Upstream
 
@@ -231,6 +232,69 @@ def test_an_engine_that_fails_on_rows_stops_the_calibration(tmp_path: Path) -> N
     done = calibrate(config, write_suite(tmp_path / "cal.jsonl", examples(20, seed=2)))
     assert isinstance(done.exception, EngineUnavailable)
     assert "failed on 20 of 20 rows" in str(done.exception)
+
+
+def test_a_failed_attempt_does_not_unsay_a_certificate_that_holds(project: Path) -> None:
+    """Five unlucky rows cost an attempt, not the certificate; of another model they replace it."""
+    folder = project.parent
+    calibrate(project, write_suite(folder / "cal.jsonl", examples(300, seed=2)))
+    before = certificate(project)
+    done = calibrate(project, write_suite(folder / "few.jsonl", examples(5, seed=3)))
+    assert "still holds and was kept" in done.output
+    assert certificate(project) == before
+    assert len(read_attempts(folder / "certificates", "triage").tries) == 2
+    train(project, rows=140)
+    calibrate(project, folder / "few.jsonl")
+    assert not certificate(project).sets[0].certified
+
+
+def test_other_thresholds_on_the_same_labels_are_another_attempt(project: Path) -> None:
+    """Shopping for a grid is paid for like more labels."""
+    suite = write_suite(project.parent / "cal.jsonl", examples(300, seed=2))
+    traffic = write_suite(project.parent / "traffic.jsonl", examples(250, seed=7))
+    calibrate(project, suite)
+    calibrate(project, suite, "--unlabelled", str(traffic))
+    assert certificate(project).attempt == 2
+
+
+def test_rows_that_fit_a_calibrator_cannot_certify(tmp_path: Path) -> None:
+    """Neither in the same run nor in a later one."""
+    with Upstream(answer=hesitant) as below, Upstream(answer=hesitant) as above:
+        rungs = openai_rung("small", below.url, accept="certified") + openai_rung("big", above.url)
+        config = write_project(tmp_path, rungs, ("small", "big"))
+        suite = write_suite(tmp_path / "cal.jsonl", examples(60, seed=2))
+        same = calibrate(config, suite, "--unlabelled", str(suite))
+        certificates = tmp_path / "certificates" / "triage"
+        assert isinstance(same.exception, SuiteError)
+        assert "among the unlabelled rows that fit a calibrator" in str(same.exception)
+        rows = {"format": 1, "digests": [text_digest(text) for text, _ in examples(60, seed=2)]}
+        certificates.mkdir(parents=True, exist_ok=True)
+        (certificates / "small.calibrator.rows.json").write_text(json.dumps(rows))
+        later = calibrate(config, suite)
+    assert isinstance(later.exception, SuiteError)
+    assert "among the rows that fitted the calibrator of rung 'small'" in str(later.exception)
+
+
+def test_unlabelled_rows_keep_their_own_privacy(tmp_path: Path) -> None:
+    """Secret traffic in the file does not travel with the public rows that are calibrated."""
+    with Upstream(answer=hesitant) as upstream:
+        rungs = openai_rung("cloud", upstream.url, where="anywhere", accept="certified")
+        config = write_project(tmp_path, rungs, ("cloud",), privacy="public")
+        suite = write_suite(tmp_path / "cal.jsonl", examples(40, seed=2))
+        traffic = write_suite(
+            tmp_path / "traffic.jsonl", [("top secret words", "login")], privacy="secret"
+        )
+        calibrate(config, suite, "--unlabelled", str(traffic))
+        assert len(upstream.chats) == 40
+        assert not any("top secret" in call.text for call in upstream.chats)
+
+
+def test_a_truth_that_is_none_is_refused_with_what_is(project: Path) -> None:
+    """A misspelt rung is not taken for one that policy forbids."""
+    suite = write_suite(project.parent / "cal.jsonl", examples(30, seed=2))
+    done = calibrate(project, suite, "--truth", "agreement:studnet")
+    assert isinstance(done.exception, UserError)
+    assert "is not one of human, agreement:student" in str(done.exception)
 
 
 def test_money_is_asked_for_before_it_is_spent(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from rung.suite import (
     Suite,
     certifying_rows,
     iter_examples,
-    iter_inputs,
+    iter_unlabelled,
     load_suite,
     overlap,
 )
@@ -380,7 +380,8 @@ def test_streaming_stops_at_the_first_fault() -> None:
 
 def test_inputs_need_no_answers() -> None:
     """Unlabelled rows can be read as inputs."""
-    assert list(iter_inputs(write("text\na\nb\n", "s.csv"), TASK)) == ["a", "b"]
+    rows = list(iter_unlabelled(write("text\na\nb\n", "s.csv"), TASK))
+    assert [row.input for row in rows] == ["a", "b"]
 
 
 def test_extraction_answers_keep_the_schema() -> None:

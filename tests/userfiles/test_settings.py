@@ -391,3 +391,12 @@ def test_amounts_that_are_none(amount: str) -> None:
     """Money is a decimal that nano-units can hold, and nothing else."""
     with pytest.raises(ValueError, match="is not a"):
         to_nano(amount)
+
+
+def test_no_certified_rung_stands_above_one_that_answers_by_contract(tmp_path: Path) -> None:
+    """It would only ever see rows the other failed on, and no certificate covers those."""
+    rung = '[rungs.{0}]\nengine = "student"\nmodel = "m/{0}"\nwhere = "device"\naccept = "{1}"\n'
+    text = "format = 1\n" + rung.format("low", "contract") + rung.format("high", "certified")
+    (tmp_path / "rung.toml").write_text(text + '[ladders]\ndefault = ["low", "high"]\n')
+    with pytest.raises(ConfigError, match="'high' cannot be certified above 'low'"):
+        load_settings(tmp_path / "rung.toml")

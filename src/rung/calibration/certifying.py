@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from datetime import date
+from pathlib import Path
 
 import msgspec
 
 from rung.calibration.measuring import Measured, Plan, allowed_for
 from rung.config import Accept
+from rung.errors import CertificateError
 from rung.project import Project
 from rung.task import Privacy, Task
 from rung.trust.bounds import attempt_delta
@@ -20,6 +22,7 @@ from rung.trust.certificate import (
     RungRule,
     Try,
     read_attempts,
+    read_certificate,
     record_attempt,
     with_id,
     write_certificate,
@@ -29,10 +32,16 @@ from rung.trust.path import threshold_path
 
 
 class Calibrated(msgspec.Struct, frozen=True):
-    """One target's certificate, with the certifications behind its statements."""
+    """One target's certificate, with the certifications behind its statements.
+
+    Attributes:
+        certificate: what was found; `written` is False when it certifies nothing and one that still holds was kept.
+        certifications: behind each measured statement.
+    """
 
     certificate: Certificate
     certifications: tuple[Certification, ...]
+    written: bool
 
 
 def certify_target(
@@ -54,8 +63,7 @@ def certify_target(
     """
     task, suite = plan.task, plan.suite
     folder, confidence = project.certificates, task.quality.confidence
-    ran = msgspec.json.encode([m.fingerprint for m in measured])
-    fingerprint = hashlib.sha256(ran).hexdigest()
+    fingerprint = _test_digest(plan, measured)
     attempt = read_attempts(folder, task.name).number(
         max_error, confidence, suite.digest, fingerprint
     )
@@ -89,8 +97,34 @@ def certify_target(
             certified=any(statement.certified for statement in statements),
         ),
     )
-    write_certificate(folder, certificate)
-    return Calibrated(certificate, tuple(certifications))
+    keeps = not any(s.certified for s in statements) and _still_holds(folder, certificate, measured)
+    if not keeps:
+        write_certificate(folder, certificate)
+    return Calibrated(certificate, tuple(certifications), not keeps)
+
+
+def _test_digest(plan: Plan, measured: Sequence[Measured]) -> str:
+    """What makes one test of the labels another: what ran, what truth means, and the thresholds tried."""
+    digest = hashlib.sha256(plan.truth.encode())
+    for one in measured:
+        digest.update(msgspec.json.encode(one.fingerprint))
+        for reference in one.references:
+            digest.update(reference.tobytes())
+    return digest.hexdigest()
+
+
+def _still_holds(folder: Path, found: Certificate, measured: Sequence[Measured]) -> bool:
+    """Whether the certificate that is there certifies what runs now: a failed attempt does not unsay it."""
+    try:
+        kept = read_certificate(folder, found.task, found.max_error)
+    except CertificateError:
+        return False
+    current = [one.fingerprint for one in measured]
+    return (
+        kept is not None
+        and kept.confidence == found.confidence
+        and any(s.certified and s.fingerprint in current for s in kept.sets)
+    )
 
 
 def _certify(measured: Measured, max_error: float, delta: float) -> Certification:

@@ -16,13 +16,16 @@ from rung.config import Accept
 from rung.egress import EgressGate
 from rung.engines.protocol import KnowsTraining
 from rung.errors import ConfigError, EngineUnavailable, SuiteError
+from rung.ids import new_id
 from rung.ladder import Ladder
 from rung.outcome import Outcome, Performed, perform
 from rung.policy import AllowedSet, allowed_set, effective_label
 from rung.project import OpenRung, Project, certified_fingerprint
 from rung.receipt import Verdict
-from rung.suite import Example, Suite, matches
-from rung.task import Input, Privacy, Request, Task
+from rung.suite import Example, Suite, Unlabelled, matches
+from rung.task import Privacy, Request, Task
+from rung.text import text_digest
+from rung.trust.confidence import confidence_of
 from rung.trust.fitting import fit_calibrator
 from rung.trust.signals import SignalColumns
 
@@ -47,15 +50,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         suite: certifying rows, already checked by `suite.certifying_rows`.
         truth: `human`, or `agreement:RUNG` to compare with that rung's answers instead.
         unlabelled: recent traffic. Its confidences fix the thresholds to try, and the agreement of a rung with the
-            one above on it fits a calibrator for a rung that has none. Without it the thresholds come from the
-            calibrator's own fitting rows, and without a calibrator from the certifying rows, labels unread.
+            one above on it fits a calibrator for a rung that no training gave one. Without it the thresholds come
+            from the calibrator's own fitting rows, and without a calibrator from the certifying rows, labels unread.
         progress: told about rows done.
     """
 
     task: Task
     suite: Suite
     truth: str
-    unlabelled: tuple[Input | str, ...]
+    unlabelled: tuple[Unlabelled, ...]
     progress: Progress
 
 
@@ -111,16 +114,16 @@ async def measure(ladder: Ladder, plan: Plan) -> list[Measured]:
 
 
 async def _measure_label(run: _Run, examples: Sequence[Example]) -> Measured:
-    await _fit_missing_calibrators(run)
+    await _fit_calibrators(run)
     certified = run.certified()
     for rung in certified.values():
-        _refuse_training_rows(rung, examples)
+        _refuse_fitting_rows(run, rung, examples)
     truth = await _truth(run, examples)
     scores, wrong = await _score(run, certified, examples, truth)
     return Measured(
         allowed=run.allowed,
         rungs=tuple(certified),
-        fingerprint=await certified_fingerprint(run.plan.task, run.allowed, certified),
+        fingerprint=await certified_fingerprint(run.plan.task, run.allowed, run.rungs()),
         scores=scores,
         wrong=wrong,
         references=await _references(run, certified, scores),
@@ -128,18 +131,23 @@ async def _measure_label(run: _Run, examples: Sequence[Example]) -> Measured:
 
 
 class _Run:
-    """What is the same for every call of one measurement."""
+    """What is the same for every call of one measurement, all of rows with one privacy label."""
 
     def __init__(self, ladder: Ladder, plan: Plan, allowed: AllowedSet) -> None:
         self.plan = plan
         self.allowed = allowed
         self.project = ladder.project
         self._gate: EgressGate = ladder.gate
+        self._id = new_id()
+        self._seen: dict[str, Performed] = {}
+
+    def rungs(self) -> dict[str, OpenRung]:
+        """The allowed rungs, bottom first, with their calibrators as they are now."""
+        return {name: self.project.rung(name, self.plan.task) for name in self.allowed.rungs}
 
     def certified(self) -> dict[str, OpenRung]:
-        """The allowed rungs that ask to be certified, bottom first, with their calibrators as they are now."""
-        rungs = {name: self.project.rung(name, self.plan.task) for name in self.allowed.rungs}
-        return {n: r for n, r in rungs.items() if r.settings.accept is Accept.CERTIFIED}
+        """Those of them that ask to be certified."""
+        return {n: r for n, r in self.rungs().items() if r.settings.accept is Accept.CERTIFIED}
 
     async def perform(self, rung: OpenRung, requests: Sequence[Request]) -> Performed:
         """Outcomes and signals in order, a chunk at a time."""
@@ -153,7 +161,7 @@ class _Run:
                 self.allowed,
                 part,
                 gate=self._gate,
-                receipts=[f"calibrate:{request.id}" for request in part],
+                receipts=[self._id] * len(part),
             )
             _refuse_broken(rung, found.outcomes)
             outcomes += found.outcomes
@@ -161,26 +169,46 @@ class _Run:
             self.plan.progress(rung.settings.name, len(outcomes), len(requests))
         return Performed(outcomes, _joined(signals))
 
-    def unlabelled(self) -> list[Request]:
-        """Requests for the unlabelled traffic."""
+    def traffic(self) -> list[Unlabelled]:
+        """The unlabelled rows with this label: policy decided for them as it did for the labelled ones."""
+        lowest = self.plan.task.privacy
         return [
-            Request(self.plan.task.name, text, id=f"unlabelled-{number}")
-            for number, text in enumerate(self.plan.unlabelled)
+            row
+            for row in self.plan.unlabelled
+            if effective_label(lowest, row.privacy) is self.allowed.label
         ]
 
+    async def on_traffic(self, rung: OpenRung) -> Performed:
+        """What a rung makes of the unlabelled rows; each rung is asked once."""
+        name = rung.settings.name
+        if name not in self._seen:
+            requests = [
+                Request(self.plan.task.name, row.input, id=str(row.row), label=row.privacy)
+                for row in self.traffic()
+            ]
+            self._seen[name] = await self.perform(rung, requests)
+        return self._seen[name]
 
-async def _fit_missing_calibrators(run: _Run) -> None:
-    """Fit a calibrator on agreement with the rung above, for each rung that has none and a rung above it."""
-    requests = run.unlabelled()
-    if not requests:
-        return
-    project, task = run.project, run.plan.task
+
+async def _fit_calibrators(run: _Run) -> None:
+    """Fit calibrators on agreement with the rung above, for rungs that no training gave one.
+
+    Raises:
+        SuiteError: a certifying row is among the unlabelled ones; it would be used twice.
+    """
+    traffic = run.traffic()
     for name, rung in run.certified().items():
         above = run.allowed.rungs[run.allowed.rungs.index(name) + 1 :]
-        if rung.calibrator is not None or not above:
+        trained = rung.calibrator is not None and rung.calibrator.source == "out-of-fold"
+        if not traffic or trained or not above:
             continue
-        own = await run.perform(rung, requests)
-        upper = await run.perform(project.rung(above[0], task), requests)
+        _refuse_rows(
+            run.plan.suite.examples,
+            frozenset(text_digest(row.text) for row in traffic),
+            "among the unlabelled rows that fit a calibrator",
+        )
+        own = await run.on_traffic(rung)
+        upper = await run.on_traffic(run.rungs()[above[0]])
         both = [
             row
             for row, (low, high) in enumerate(zip(own.outcomes, upper.outcomes, strict=True))
@@ -190,7 +218,8 @@ async def _fit_missing_calibrators(run: _Run) -> None:
             continue
         agreed = [own.outcomes[row].value == upper.outcomes[row].value for row in both]
         calibrator = fit_calibrator(own.signals.take(both), agreed, source=f"agreement:{above[0]}")
-        project.keep_calibrator(task, name, calibrator)
+        texts = [row.text for row in traffic]
+        run.project.keep_calibrator(run.plan.task, name, calibrator, texts)
 
 
 async def _truth(run: _Run, examples: Sequence[Example]) -> list[Example]:
@@ -238,13 +267,16 @@ async def _references(
     run: _Run, rungs: Mapping[str, OpenRung], scores: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], ...]:
     """For each rung the unlabelled confidences that fix the thresholds to try."""
-    requests = run.unlabelled()
     references = []
     for column, rung in enumerate(rungs.values()):
-        if requests:
-            performed = await run.perform(rung, requests)
-            known = [np.nan if o.confidence is None else o.confidence for o in performed.outcomes]
-            references.append(np.array(known, dtype=np.float64))
+        if run.traffic():
+            signals = (await run.on_traffic(rung)).signals
+            known = (
+                confidence_of(rung.calibrator, signals)
+                if signals is not None
+                else scores[:0, column]
+            )
+            references.append(known)
         elif rung.calibrator is not None:
             references.append(np.array(rung.calibrator.quantiles, dtype=np.float64))
         else:
@@ -256,22 +288,29 @@ def _requests(task: Task, examples: Sequence[Example]) -> list[Request]:
     return [Request(task.name, e.input, id=str(e.id), label=e.privacy) for e in examples]
 
 
-def _refuse_training_rows(rung: OpenRung, examples: Sequence[Example]) -> None:
-    """Refuse rows that the rung's model was trained on: they would certify its memory.
+def _refuse_fitting_rows(run: _Run, rung: OpenRung, examples: Sequence[Example]) -> None:
+    """Refuse rows that the rung's model or its calibrator was fitted on: they would certify its memory."""
+    name = rung.settings.name
+    if isinstance(rung.engine, KnowsTraining):
+        known = rung.engine.trained_on([example.text for example in examples])
+        learnt = [text_digest(e.text) for e, seen in zip(examples, known, strict=True) if seen]
+        _refuse_rows(examples, frozenset(learnt), f"in the training set of rung {name!r}")
+    fitted = run.project.fitting_rows(run.plan.task, name)
+    _refuse_rows(examples, fitted, f"among the rows that fitted the calibrator of rung {name!r}")
+
+
+def _refuse_rows(examples: Sequence[Example], used: frozenset[int], where: str) -> None:
+    """Refuse certifying rows whose text was used for something else.
 
     Raises:
         SuiteError: naming the first rows.
     """
-    if not isinstance(rung.engine, KnowsTraining):
-        return
-    known = rung.engine.trained_on([example.text for example in examples])
-    rows = [example.row for example, trained in zip(examples, known, strict=True) if trained]
+    rows = [example.row for example in examples if text_digest(example.text) in used]
     if rows:
         shown = ", ".join(map(str, rows[:5])) + (" …" if len(rows) > 5 else "")
         raise SuiteError(
-            f"{len(rows)} calibration rows are in the training set of rung {rung.settings.name!r}: "
-            f"row {shown}",
-            hint="calibrate on rows the model has not seen, or train it without them",
+            f"{len(rows)} calibration rows are {where}: row {shown}",
+            hint="calibrate on rows that were used for nothing else",
         )
 
 

@@ -20,7 +20,7 @@ from rung.errors import EvidenceError, GateError, RungError, UserError
 from rung.ladder import Ladder
 from rung.project import Project
 from rung.quantities import amount, percent
-from rung.suite import certifying_rows, iter_inputs, load_suite
+from rung.suite import certifying_rows, iter_unlabelled, load_suite
 from rung.task import Task
 from rung.trust import plan as planning
 from rung.trust.bounds import attempt_delta
@@ -87,8 +87,9 @@ def command(
         return
     if suite is None:
         raise UserError("--on SUITE is missing", hint=f"or: rung calibrate {task} --plan")
+    _check_truth(project, found, truth)
     rows = certifying_rows(load_suite(suite, found, for_="calibration"))
-    traffic = tuple(iter_inputs(unlabelled, found)) if unlabelled is not None else ()
+    traffic = tuple(iter_unlabelled(unlabelled, found)) if unlabelled is not None else ()
     with counter(quiet=as_json) as progress:
         plan = Plan(
             task=found, suite=rows, truth=truth, unlabelled=traffic, progress=progress.advance
@@ -111,20 +112,33 @@ async def _calibrate(
         ]
 
 
+def _check_truth(project: Project, task: Task, truth: str) -> None:
+    rungs = [rung.name for rung in project.settings.ladder(task.ladder)]
+    allowed = [HUMAN, *(f"agreement:{name}" for name in rungs)]
+    if truth not in allowed:
+        raise UserError(f"--truth {truth!r} is not one of {', '.join(allowed)}")
+
+
 def _confirm_cost(project: Project, plan: Plan) -> None:
-    """Ask before calling rungs that charge; the rows may be many."""
-    characters = [len(example.text) for example in plan.suite.examples]
-    total, currency = 0, "USD"
+    """Ask before calling rungs that charge; the rows may be many.
+
+    An upper estimate: policy may keep rows from a rung, and a rung may not be needed on the traffic.
+    """
+    labelled = [len(example.text) for example in plan.suite.examples]
+    traffic = [len(row.text) for row in plan.unlabelled]
+    total, rows, currency = 0, 0, "USD"
     for rung in project.settings.ladder(plan.task.ladder):
-        judge = plan.truth == f"agreement:{rung.name}"
-        if rung.price is None or not (rung.accept is Accept.CERTIFIED or judge):
+        if rung.price is None:
             continue
+        judge = plan.truth == f"agreement:{rung.name}"
+        asked = labelled if rung.accept is Accept.CERTIFIED or judge else []
         estimate = CostEstimate(rung.price, plan.task)
-        total += sum(estimate.cost(count) or 0 for count in characters)
+        total += sum(estimate.cost(count) or 0 for count in (*asked, *traffic))
+        rows += len(asked) + len(traffic)
         currency = rung.price.currency
     if total:
         click.confirm(
-            f"this calls priced rungs on {len(characters):,} rows, about {amount(total, currency)}"
+            f"this makes up to {rows:,} calls of priced rungs, about {amount(total, currency)}"
             " (estimate); go on?",
             abort=True,
             err=True,
@@ -177,6 +191,8 @@ def _report(
     else:
         for result in results:
             click.echo("\n".join(describe(result.certificate)))
+            if not result.written:
+                click.echo("          the certificate that is there still holds and was kept")
     complaints = [
         _complaint(result.certificate, certification, part, task)
         for result in results

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from rung.config import Accept
 from rung.policy import AllowedSet
 from rung.task import Task
 from rung.trust.signals import SIGNALS_VERSION
@@ -26,7 +27,10 @@ class RungIdentity(msgspec.Struct, frozen=True):
 
 
 def fingerprint(
-    task: Task, allowed: AllowedSet, identities: Sequence[RungIdentity]
+    task: Task,
+    allowed: AllowedSet,
+    accepts: Mapping[str, Accept],
+    identities: Sequence[RungIdentity],
 ) -> dict[str, str]:
     """Names to digests, for the certified rungs of one allowed set in climbing order.
 
@@ -37,6 +41,7 @@ def fingerprint(
         "task": task.digest,
         "signals": f"v{SIGNALS_VERSION}",
         "policy": f"{allowed.rule}={','.join(allowed.rungs)}",
+        "accept": ",".join(f"{name}={accepts[name].value}" for name in allowed.rungs),
         "ladder": ",".join(identity.rung for identity in identities),
     }
     for identity in identities:

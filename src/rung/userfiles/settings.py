@@ -7,11 +7,20 @@ used for is in `config`. No environment variable is read and nothing is connecte
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rung.config import EngineName, LedgerSettings, Limits, Price, RungSettings, Settings, Timeouts
+from rung.config import (
+    Accept,
+    EngineName,
+    LedgerSettings,
+    Limits,
+    Price,
+    RungSettings,
+    Settings,
+    Timeouts,
+)
 from rung.errors import ConfigError, InternalError
 from rung.policy import Place, Policy
 from rung.userfiles.address import address_problem, is_loopback
@@ -139,6 +148,21 @@ class _Settings:
                     )
                 elif name in rungs[:index]:
                     self._mistakes.add(at, f"ladders.{ladder} names {name!r} twice")
+            self._check_order(ladder, [name for name in rungs if name in self._declared])
+
+    def _check_order(self, ladder: str, rungs: Sequence[str]) -> None:
+        """A rung that answers by contract ends the climb of what it answers: none above it can be certified."""
+        tables = [self._file.rungs.get(name) for name in rungs]
+        accepts = [table.accept if table is not None else None for table in tables]
+        for index, name in enumerate(rungs):
+            below = accepts[:index]
+            if accepts[index] is Accept.CERTIFIED and Accept.CONTRACT in below:
+                other = rungs[below.index(Accept.CONTRACT)]
+                self._mistakes.add(
+                    ("ladders", ladder, index),
+                    f"ladders.{ladder}: {name!r} cannot be certified above {other!r}, which answers by contract; "
+                    f"put it below, or give it accept = 'contract'",
+                )
 
     def _rung(self, name: str, table: RungTable) -> RungSettings | None:
         """One rung, None when it is not sound enough to go on with."""

@@ -205,6 +205,7 @@ class OpenAIEngine:
             "model": self._settings.model,
             "temperature": repr(self._settings.temperature),
             "seed": str(self._settings.seed),
+            "max_output_tokens": str(task.max_output_tokens),
             "prompt": prompts.prompt_digest(task),
         }
 
