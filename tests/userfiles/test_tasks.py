@@ -10,7 +10,7 @@ from rung.config import Settings
 from rung.errors import ConfigError
 from rung.task import Kind, Label, Privacy, Quality, Task
 from rung.userfiles.settings import load_settings
-from rung.userfiles.tasks import find_task, load_task, load_tasks
+from rung.userfiles.tasks import find_task, load_task, task_paths
 
 SMALLEST = """format = 1
 kind = "classify"
@@ -243,23 +243,8 @@ def test_tasks_are_found_by_name(settings: Settings) -> None:
     assert caught.value.hint == "tasks here: other, triage; a new one is the file tasks/NAME.toml"
 
 
-def test_all_tasks_are_read_and_all_their_mistakes_told(settings: Settings) -> None:
-    """The mistakes of all task files come in one error; without any, all tasks come by name."""
-    write(SMALLEST, "a")
-    write(SMALLEST, "b")
-    assert list(load_tasks(settings)) == ["a", "b"]
-    write("format = 2\n" + SMALLEST.partition("\n")[2], "a")
-    write('kind = "chat"\n', "b")
-    with pytest.raises(ConfigError) as caught:
-        load_tasks(settings)
-    assert caught.value.message.splitlines() == [
-        "tasks/a.toml:1: format must be 1, not 2",
-        "tasks/b.toml: format is missing: 1",
-    ]
-
-
 def test_no_folder_of_tasks(settings: Settings) -> None:
     """A missing folder is a sentence, not an empty list."""
     (settings.root / "tasks").rmdir()
     with pytest.raises(ConfigError, match=r"^tasks: cannot read the folder of tasks: No such file"):
-        load_tasks(settings)
+        task_paths(settings)

@@ -63,24 +63,6 @@ def load_task(path: Path, settings: Settings | None = None) -> Task:
     return task
 
 
-def load_tasks(settings: Settings) -> dict[str, Task]:
-    """Every task of the project by name, in alphabetical order.
-
-    Raises:
-        ConfigError: the folder of tasks is missing, or a task file is wrong; the mistakes of all files together.
-    """
-    tasks: dict[str, Task] = {}
-    wrong: list[ConfigError] = []
-    for path in task_paths(settings):
-        try:
-            tasks[path.stem] = load_task(path, settings)
-        except ConfigError as error:
-            wrong.append(error)
-    if wrong:
-        raise ConfigError("\n".join(error.message for error in wrong), hint=wrong[0].hint)
-    return tasks
-
-
 def find_task(settings: Settings, name: str) -> Task:
     """The task called `name`; other task files are not read.
 
