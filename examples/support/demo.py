@@ -107,6 +107,7 @@ def demo(say: Callable[[str], None], *, quiet: bool, picture: Path | None) -> di
     routed = [run_blocking(route(test, truth, certificate)) for certificate in certificates]
     for one in routed:
         say(told(one))
+    say(f"note      {NOTES[0]}")
     queue = write_review_queue(routed[0])
     say(f"review    {queue.relative_to(HERE.parents[1])}      the questions nothing was sure of")
     shown = report_of(project, routed, truth, run_blocking(observe(plan, truth)))
