@@ -139,7 +139,7 @@ class Ladder:
         recorder = recorder or _LedgerRecorder(self.ledger)
         goal = _Goal(recorder, run, halted, [None] * len(climbs))
         try:
-            await self._climb(climbs, goal)
+            await self._go_on(await self._settle(climbs, goal), goal)
         except* Exception as errors:
             raise first_of(errors) from errors
         return [answer for answer in goal.answers if answer is not None]
@@ -150,29 +150,40 @@ class Ladder:
         course = await self.project.course(task.name, effective_label(task.privacy, request.label))
         return Climb(index, request, course, self._digest(request.text))
 
-    async def _climb(self, climbs: Sequence[Climb], goal: _Goal) -> None:
-        """Take every climb to its end: record those that are done, run the others on their next rung."""
+    async def _settle(self, climbs: Sequence[Climb], goal: _Goal) -> list[tuple[Climb, str]]:
+        """Record the climbs that are done; the others with the rung each goes on to."""
         created = now()
         done: list[Finished] = []
-        waiting: dict[tuple[int, str], list[Climb]] = {}
+        waiting: list[tuple[Climb, str]] = []
         for climb in climbs:
             match next_step(climb.course.allowed, climb.attempts):
-                case Try(name):
-                    waiting.setdefault((id(climb.course), name), []).append(climb)
+                case Try(rung):
+                    waiting.append((climb, rung))
                 case Accept():
                     done.append(climb.finish(goal.run, None, created))
                 case Abstain(reason):
                     done.append(climb.finish(goal.run, reason, created))
         await self._finish(done, goal)
+        return waiting
+
+    async def _go_on(self, waiting: Sequence[tuple[Climb, str]], goal: _Goal) -> None:
+        """Run each climb on its next rung, those of one course together in micro-batches."""
+        groups: dict[tuple[int, str], list[Climb]] = {}
+        for climb, name in waiting:
+            groups.setdefault((id(climb.course), name), []).append(climb)
         async with asyncio.TaskGroup() as attempts:
-            for (_, name), members in waiting.items():
+            for (_, name), members in groups.items():
                 rung = members[0].course.rungs[name]
                 for first in range(0, len(members), rung.engine.batch):
                     part = members[first : first + rung.engine.batch]
                     attempts.create_task(self._attempt(rung, part, goal))
 
     async def _attempt(self, rung: OpenRung, climbs: Sequence[Climb], goal: _Goal) -> None:
-        """Run one micro-batch on one rung, then let its members climb on."""
+        """Run one micro-batch on one rung, then let its members climb on.
+
+        The rung's slot is given back when the answers are recorded: a crash then loses no more of them than the rung
+        may have in flight.
+        """
         async with self._slot(rung):
             if goal.halted():
                 return
@@ -185,9 +196,10 @@ class Ladder:
                 gate=self.gate,
                 receipts=[climb.id for climb in climbs],
             )
-        for climb, outcome in zip(climbs, performed.outcomes, strict=True):
-            climb.add(rung, outcome)
-        await self._climb(climbs, goal)
+            for climb, outcome in zip(climbs, performed.outcomes, strict=True):
+                climb.add(rung, outcome)
+            waiting = await self._settle(climbs, goal)
+        await self._go_on(waiting, goal)
 
     async def _finish(self, done: Sequence[Finished], goal: _Goal) -> None:
         """Queue the unanswered for review, make the rest durable, and only then count them as answered."""

@@ -87,7 +87,7 @@ def kill_and_check(tmp_path: Path, *, count: int, kills: int, seed: int) -> None
     assert {key.partition(":")[0] for key in keys} == {run}
     again = Counter(keys)
     assert len(again) == count
-    assert len(keys) <= count + kills * 2 * CONCURRENCY
+    assert len(keys) <= count + kills * CONCURRENCY
     assert max(again.values()) <= kills + 1
     assert results_kept(config) == 0
     with reading("sqlite:///rung.db", root=tmp_path) as ledger:
