@@ -63,7 +63,9 @@ def test_rows_come_out_in_order_under_the_certificate(certified: Path, tmp_path:
     assert summary.answered_on_device == student.answered == len(sure) > total / 2
     assert student.p95_ms is not None
     assert summary.top_cost is not None
-    assert summary.saving == summary.top_cost > 0
+    assert summary.open_cost is not None
+    assert (summary.open_cost > 0) == (summary.abstained > 0)
+    assert summary.saving == summary.top_cost - summary.open_cost > 0
     assert (summary.exit_code, summary.finished, summary.uncertified) == (0, True, {})
     assert heard.shares == sorted(heard.shares)
     assert heard.shares[-1] == 1.0

@@ -62,6 +62,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         uncertified: why other rows are not certified, with counts.
         cost: nano-units of `currency` at prices of `price_date`.
         top_cost: estimate: nano-units had the top rung alone answered every row; None when it has no price.
+        open_cost: the part of it for rows without an answer, which have still to be answered somewhere.
         seconds: wall time of the whole run; `rows_per_second` is that of this process.
         output, rejects: where the rows are.
     """
@@ -84,6 +85,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     uncertified: dict[str, int]
     cost: int
     top_cost: int | None
+    open_cost: int | None
     currency: str
     price_date: str | None
     seconds: float
@@ -122,6 +124,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             uncertified=_most_first(tally.uncertified),
             cost=tally.cost,
             top_cost=tally.top_cost if tally.top_known == tally.asked > 0 else None,
+            open_cost=tally.open_cost if tally.top_known == tally.asked > 0 else None,
             currency=tally.currency,
             price_date=tally.price_date,
             seconds=checkpoint.seconds,
@@ -134,8 +137,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def saving(self) -> int | None:
-        """Estimate: nano-units less than the top rung alone would have cost."""
-        return self.top_cost - self.cost if self.top_cost is not None else None
+        """Estimate: nano-units less than the top rung alone would have cost, what is open not counted as saved."""
+        if self.top_cost is None or self.open_cost is None:
+            return None
+        return self.top_cost - self.cost - self.open_cost
 
     @property
     def exit_code(self) -> int:

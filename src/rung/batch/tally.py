@@ -106,6 +106,7 @@ class Tally(msgspec.Struct):
         bounds: by certificate.
         uncertified: why rows that were answered or might have been are not certified.
         cost, top_cost: nano-units of `currency`; `top_known` counts rows that have a `top_cost`.
+        open_cost: the part of `top_cost` for rows without an answer: still to be paid somewhere.
     """
 
     answered: int = 0
@@ -117,6 +118,7 @@ class Tally(msgspec.Struct):
     uncertified: dict[str, int] = {}
     cost: int = 0
     top_cost: int = 0
+    open_cost: int = 0
     top_known: int = 0
     currency: str = "USD"
     price_date: str | None = None
@@ -143,6 +145,7 @@ class Tally(msgspec.Struct):
         self.price_date = receipt.price_date
         if receipt.top_cost is not None:
             self.top_cost += receipt.top_cost
+            self.open_cost += receipt.top_cost if receipt.answered_by is None else 0
             self.top_known += 1
         last = self._add_attempts(receipt)
         if receipt.answered_by is None:

@@ -113,7 +113,14 @@ def _cost(summary: Summary) -> str:
         if saving >= 0
         else f"about {amount(-saving, summary.currency)} more"
     )
-    return f"{cost}   all rows on the top rung would be about {top} (estimate): {compared}"
+    unanswered = (
+        f", {amount(summary.open_cost, summary.currency)} for the unanswered not counted"
+        if summary.open_cost
+        else ""
+    )
+    return (
+        f"{cost}   all rows on the top rung would be about {top} (estimate): {compared}{unanswered}"
+    )
 
 
 def _time(summary: Summary) -> str:
