@@ -67,6 +67,18 @@ def test_a_record_that_breaks_the_schema_is_invalid(tmp_path: Path, said: str, r
     assert "Friday" not in only.reason
 
 
+def test_a_name_that_the_model_wrote_is_not_in_the_reason(tmp_path: Path) -> None:
+    """Only steps that the schema names, and positions, are said; the receipt would keep the rest for ever."""
+    task = EXTRACT.replace("additionalProperties = false", "") + (
+        '[schema.additionalProperties]\ntype = "array"\nitems = { type = "integer" }\n'
+    )
+    said = {"people": 4, "day": "Friday", "my card number 4111 1111": [1, "x"]}
+    answer = answered(tmp_path, json.dumps(said), task=task)
+    (only,) = answer.receipt.attempts
+    assert only.reason.startswith("…/1 does not match the schema (additionalProperties/")
+    assert "4111" not in str(answer.receipt)
+
+
 def test_an_empty_summary_is_invalid(tmp_path: Path) -> None:
     """Free text must at least be there."""
     task = 'format = 1\nkind = "summarize"\nprivacy = "personal"\n'

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import functools
 import hashlib
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -122,6 +123,7 @@ class Contract:
         self._kind = task.kind
         self._labels = frozenset(task.label_names)
         self._validator = _compile_schema(task) if task.schema is not None else None
+        self._named = frozenset(_property_names(msgspec.json.decode(task.schema or "{}")))
 
     def violation(self, value: JsonValue) -> str | None:
         """Why `value` is not an answer, in a sentence without the value's text; None when it is one."""
@@ -131,11 +133,27 @@ class Contract:
             error = next(iter(self._validator.iter_errors(value)), None)
             if error is None:
                 return None
-            place = "/".join(str(part) for part in error.instance_path) or "the answer"
+            place = "/".join(map(self._shown, error.instance_path)) or "the answer"
             return f"{place} does not match the schema ({'/'.join(map(str, error.schema_path))})"
         if not isinstance(value, str) or not value.strip():
             return "the answer is empty"
         return None
+
+    def _shown(self, part: str | int) -> str:
+        """A step on the way to a value; a name that is not the schema's was written by a model and is not repeated."""
+        return str(part) if isinstance(part, int) or part in self._named else "…"
+
+
+def _property_names(schema: JsonValue) -> Iterator[str]:
+    """Every property that the schema names, at any depth."""
+    if isinstance(schema, dict):
+        properties = schema.get("properties")
+        if isinstance(properties, dict):
+            yield from properties
+    parts = schema.values() if isinstance(schema, dict) else schema
+    if isinstance(parts, Iterable) and not isinstance(parts, str):
+        for part in parts:
+            yield from _property_names(part)
 
 
 def _compile_schema(task: Task) -> jsonschema_rs.Validator:
