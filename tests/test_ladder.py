@@ -96,6 +96,31 @@ def test_with_no_rung_left_it_abstains_and_says_why(given: AllowedSet, reason: s
     assert next_step(given, tried) == Abstain(reason)
 
 
+@pytest.mark.parametrize(
+    ("given", "verdicts", "reason"),
+    [
+        (allowed("a"), ["failed"], "no rung answered: a failed"),
+        (allowed("a", "b"), ["unsure", "timeout"], "no rung answered: b timeout"),
+        (allowed("a", "b"), ["cold", "unsure"], "no rung answered: a cold"),
+        (allowed("a", "b"), ["overloaded", "failed"], "no rung answered: a overloaded, b failed"),
+        (
+            allowed("a", refused=("c",)),
+            ["failed"],
+            "no rung answered: a failed, and policy keeps this text from the other rungs",
+        ),
+        (allowed("a", "b"), ["truncated", "invalid"], "no rung was sure enough"),
+    ],
+)
+def test_a_rung_that_failed_is_named_where_no_other_answered(
+    given: AllowedSet, verdicts: list[str], reason: str
+) -> None:
+    """An engine that is down is not called unsure."""
+    tried = [
+        attempt(rung, Verdict(verdict)) for rung, verdict in zip(given.rungs, verdicts, strict=True)
+    ]
+    assert next_step(given, tried) == Abstain(reason)
+
+
 # --- the climb --------------------------------------------------------------------------------
 
 

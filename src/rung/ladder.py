@@ -24,7 +24,7 @@ from rung.ledger.writer import Ledger
 from rung.outcome import perform
 from rung.policy import AllowedSet, effective_label
 from rung.project import OpenRung, Project
-from rung.receipt import Answer, Attempt, Verdict
+from rung.receipt import OPERATIONAL, Answer, Attempt, Verdict
 from rung.review import ReviewItem, ReviewStore
 from rung.task import Request
 
@@ -55,9 +55,11 @@ def next_step(allowed: AllowedSet, attempts: Sequence[Attempt]) -> Try | Accept 
             return Try(rung)
     if not allowed.rungs:
         return Abstain(f"policy allows no rung of this ladder for {allowed.label.value} text")
-    if allowed.refusals:
-        return Abstain("not sure enough, and policy keeps this text from the other rungs")
-    return Abstain("no rung was sure enough")
+    kept = ", and policy keeps this text from the other rungs" if allowed.refusals else ""
+    broken = [f"{a.rung} {a.verdict.value}" for a in attempts if a.verdict in OPERATIONAL]
+    if broken:
+        return Abstain(f"no rung answered: {', '.join(broken)}{kept}")
+    return Abstain(f"not sure enough{kept}" if kept else "no rung was sure enough")
 
 
 class Recorder(Protocol):
@@ -207,7 +209,8 @@ class Ladder:
             return
         unanswered = [finished for finished in done if not finished.answer.answered]
         if unanswered:
-            self._reviews.put_many([_review_item(finished) for finished in unanswered])
+            items = [_review_item(finished) for finished in unanswered]
+            await asyncio.to_thread(self._reviews.put_many, items)
         await goal.recorder.record(done)
         for finished in done:
             goal.answers[finished.index] = finished.answer

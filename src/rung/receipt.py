@@ -31,6 +31,10 @@ class Verdict(enum.StrEnum):
     FORBIDDEN = "forbidden"
 
 
+OPERATIONAL = frozenset({Verdict.TIMEOUT, Verdict.OVERLOADED, Verdict.COLD, Verdict.FAILED})
+"""Verdicts that say something of the engine and nothing of the row: another try may well end otherwise."""
+
+
 class Standing(enum.StrEnum):
     """What stands behind an accepted answer."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from projects import examples, train, write_project, write_suite
+from projects import examples, openai_rung, train, write_project, write_suite
 
 
 def rung(folder: Path, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -53,6 +53,15 @@ def test_no_answer_says_why_and_exits_4(project: Path) -> None:
     assert done.returncode == 4
     assert done.stdout.startswith("no answer: ")
     assert "queued for review as " in done.stdout
+
+
+def test_an_engine_that_is_down_exits_3(tmp_path: Path) -> None:
+    """The sentence names the rung that failed, and a program can tell it from an unsure one."""
+    quick = "[rungs.local.limits]\nretries = 0"
+    write_project(tmp_path, openai_rung("local", "http://127.0.0.1:9/v1", more=quick), ("local",))
+    done = rung(tmp_path, "ask", "where is my parcel", "--task", "triage")
+    assert done.returncode == 3
+    assert done.stdout.startswith("no answer: no rung answered: local failed\n")
 
 
 def test_json_holds_the_same_facts(project: Path) -> None:

@@ -10,12 +10,10 @@ import math
 import msgspec
 
 from rung.policy import Place
-from rung.receipt import Answer, Attempt, Receipt, Standing, Verdict
+from rung.receipt import OPERATIONAL, Answer, Attempt, Receipt, Standing, Verdict
 
-FAILURES = frozenset(
-    {Verdict.FAILED, Verdict.TIMEOUT, Verdict.OVERLOADED, Verdict.COLD, Verdict.TRUNCATED}
-)
-"""Verdicts that say something of the engine and nothing of the row."""
+FAILURES = OPERATIONAL | {Verdict.TRUNCATED}
+"""Verdicts of attempts that failed; an answer that was cut may be a connection that was dropped."""
 
 REASONS = 20
 """Most reasons that are kept apart; further ones are counted together."""
@@ -100,7 +98,7 @@ class Tally(msgspec.Struct):
 
     Attributes:
         answered: rows with an answer; `abstained`: rows without, which are for review.
-        failed: abstained rows whose last attempt failed.
+        failed: abstained rows of which an attempt failed.
         rejected: rows that could not be asked, by code.
         rungs: by name, in the order they were first tried.
         bounds: by certificate.
@@ -150,7 +148,7 @@ class Tally(msgspec.Struct):
         last = self._add_attempts(receipt)
         if receipt.answered_by is None:
             self.abstained += 1
-            self.failed += last is not None and last.verdict in FAILURES
+            self.failed += any(attempt.verdict in FAILURES for attempt in receipt.attempts)
             if last is not None and last.verdict is Verdict.UNSURE and last.threshold is None:
                 _count(self.uncertified, last.reason)
             return

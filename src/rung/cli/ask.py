@@ -13,7 +13,7 @@ from rung.cli.options import config_option, json_option, privacy_option, target_
 from rung.errors import InputError
 from rung.ladder import Ladder
 from rung.quantities import amount, percent
-from rung.receipt import Answer, Attempt, Receipt, Standing, Verdict
+from rung.receipt import OPERATIONAL, Answer, Attempt, Receipt, Standing, Verdict
 from rung.task import Privacy, Request
 
 
@@ -34,7 +34,7 @@ def command(
 ) -> None:
     """Answer TEXT (or `-` for standard input) and print the answer with its receipt.
 
-    Exits with 4 when no rung was sure enough.
+    Exits with 4 when no rung was sure enough, with 3 when one failed that might have been.
     """
     words = sys.stdin.read() if text == "-" else text
     if not words.strip():
@@ -47,7 +47,8 @@ def command(
     else:
         click.echo(describe(answer))
     if not answer.answered:
-        raise SystemExit(4)
+        broken = any(attempt.verdict in OPERATIONAL for attempt in answer.receipt.attempts)
+        raise SystemExit(3 if broken else 4)
 
 
 async def _ask(request: Request, config: Path | None, target: float | None) -> Answer:
