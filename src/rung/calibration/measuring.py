@@ -21,7 +21,7 @@ from rung.ladder import Ladder
 from rung.outcome import Outcome, Performed, perform
 from rung.policy import AllowedSet, allowed_set, effective_label
 from rung.project import OpenRung, Project, certified_fingerprint
-from rung.receipt import Verdict
+from rung.receipt import OPERATIONAL
 from rung.suite import Example, Suite, Unlabelled, matches
 from rung.task import Privacy, Request, Task
 from rung.text import text_digest
@@ -31,9 +31,6 @@ from rung.trust.signals import SignalColumns
 
 CHUNK = 512
 """Rows run at a time, so that progress can be shown and memory stays bounded."""
-
-OPERATIONAL = frozenset({Verdict.TIMEOUT, Verdict.OVERLOADED, Verdict.COLD, Verdict.FAILED})
-"""Verdicts that say something about the day, not about the model."""
 
 HUMAN = "human"
 """Truth is the answer written in the suite; the alternative is `agreement:RUNG`."""
