@@ -1,7 +1,7 @@
 """Every error Rung raises on purpose, one tree, importing nothing of Rung.
 
     RungError                     code, message, hint, exit_code
-    ├── UserError                 you can fix this (exit 2)
+    ├── UserError                 you can fix this (exit 2, StorageError 3)
     │   ├── ConfigError           rung.toml or a task file is wrong
     │   ├── SuiteError            a labelled-example file is wrong
     │   ├── InputError            a file or a text to be answered is wrong
@@ -98,6 +98,7 @@ class StorageError(UserError):
     """The ledger or an output file cannot be opened, read or written."""
 
     code = "storage"
+    exit_code = 3  # what was asked for was right; the run could not be carried out
 
 
 class GateError(RungError):

@@ -115,7 +115,7 @@ def test_two_processes_cannot_write_one_output(tmp_path: Path) -> None:
             assert first.poll() is None
         for more in ((), ("--fresh",)):
             code, _, err = finished(start(config, source, *more))
-            assert code == 2
+            assert code == 3
             assert "out.jsonl: another process is writing it" in err
         assert finished(first)[0] == 0
         assert set(upstream.calls_per_text().values()) == {1}
@@ -123,7 +123,7 @@ def test_two_processes_cannot_write_one_output(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_stops_the_run_and_the_next_goes_on(tmp_path: Path) -> None:
-    """One sentence, exit code 2, and afterwards every row once."""
+    """One sentence, exit code 3, and afterwards every row once."""
     config = write_project(tmp_path, STUDENT.replace('"certified"', '"contract"'))
     train(config)
     texts = [f"{text} {n}" for n in range(6) for text, _ in examples(1000, seed=3)]
@@ -133,7 +133,7 @@ def test_a_full_disk_stops_the_run_and_the_next_goes_on(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000))
 
     code, _, err = finished(start(config, source, preexec_fn=small_disk))
-    assert code == 2
+    assert code == 3
     assert "Traceback" not in err
     assert "the same command goes on behind row" in err
     code, _, err = finished(start(config, source))
@@ -152,7 +152,7 @@ def test_where_nothing_can_be_written(tmp_path: Path) -> None:
             (Path("/dev/null"), "not a regular file"),
         ):
             code, _, err = finished(start(config, source, "-o", str(place)))
-            assert (code, sentence in err, "Traceback" in err) == (2, True, False)
+            assert (code, sentence in err, "Traceback" in err) == (3, True, False)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -164,7 +164,7 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
         config = write_project(tmp_path, openai_rung("local", upstream.url), ("local",))
         source = write_rows(tmp_path / "in.jsonl", ["one"])
         code, _, err = finished(start(config, source, "-o", str(folder / "out.jsonl")))
-    assert (code, "permission denied" in err) == (2, True)
+    assert (code, "permission denied" in err) == (3, True)
 
 
 PEAK = """
