@@ -83,8 +83,8 @@ class Ladder:
         self.project = project
         self.ledger = ledger
         self.gate = EgressGate(ledger, digest)
+        self.reviews = reviews
         self._digest = digest
-        self._reviews = reviews
         self._slots: dict[str, asyncio.Semaphore] = {}
 
     @classmethod
@@ -210,7 +210,7 @@ class Ladder:
         unanswered = [finished for finished in done if not finished.answer.answered]
         if unanswered:
             items = [_review_item(finished) for finished in unanswered]
-            await asyncio.to_thread(self._reviews.put_many, items)
+            await asyncio.to_thread(self.reviews.put_many, items)
         await goal.recorder.record(done)
         for finished in done:
             goal.answers[finished.index] = finished.answer
@@ -226,7 +226,7 @@ class Ladder:
             await self.project.aclose()
             await self.ledger.aclose()
         finally:
-            self._reviews.close()
+            self.reviews.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -197,6 +197,36 @@ class ReviewStore:
                 done += result.rowcount
         return done
 
+    def withdraw(self, run: str) -> int:
+        """Forget the open items of a batch run that another takes the place of; how many.
+
+        What somebody has dealt with stays.
+
+        Args:
+            run: its id, which the keys of its items begin with.
+
+        Raises:
+            StorageError: nothing was forgotten.
+        """
+        of_run = _ITEM.c.key.startswith(f"{run}:", autoescape=True)
+        still_open = _ITEM.c.status == Status.OPEN.value
+        with self._lock, complaints(self._url), self._connection.begin():
+            return self._connection.execute(sa.delete(_ITEM).where(of_run, still_open)).rowcount
+
+    def missing(self, keys: Iterable[str]) -> tuple[str, ...]:
+        """Those of the keys that no item has, in their order.
+
+        Raises:
+            StorageError: the store cannot be read.
+        """
+        wanted = list(keys)
+        found: set[str] = set()
+        with self._lock, complaints(self._url), self._connection.begin():
+            for first in range(0, len(wanted), _KEYS_AT_ONCE):
+                part = _ITEM.c.key.in_(wanted[first : first + _KEYS_AT_ONCE])
+                found.update(self._connection.scalars(sa.select(_ITEM.c.key).where(part)))
+        return tuple(key for key in wanted if key not in found)
+
     def purge(self, at: str | None = None) -> int:
         """Erase the texts whose days are over, and items that are done with as old; how many.
 

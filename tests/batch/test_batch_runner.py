@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from projects import examples, openai_rung, train, write_project, write_suite
 from rung.batch.output import read_output
 from rung.batch.window import MOST_ROWS
 from rung.cli import root as command_line
+from rung.config import LedgerSettings
 from rung.errors import ConfigError, InputError, StorageError
 from rung.receipt import Standing, Verdict
+from rung.review import ReviewStore, Status
 from upstream import Call, Fault, Mode, Upstream
 
 
@@ -207,6 +210,23 @@ def test_a_finished_run_is_left_alone_until_asked_afresh(tmp_path: Path) -> None
         assert len(upstream.chats) == 4
     assert [row.receipt for row in rows(config)] != [row.receipt for row in written]
     assert ids(rows(config)) == ["q1", "q2"]
+
+
+def test_a_replaced_run_leaves_nothing_to_review(tmp_path: Path) -> None:
+    """--fresh takes back the open items of the run it replaces, and no others."""
+    with Upstream(answer=lambda call: "banana", json_schema=False) as upstream:
+        config = local(tmp_path, upstream)
+        source = write_rows(tmp_path / "in.jsonl", ["one", "two", "three"])
+        other = run(config, source, output=tmp_path / "other.jsonl")
+        first = run(config, source)
+        with closing(ReviewStore.open(LedgerSettings(), root=tmp_path)) as store:
+            store.mark_done([f"{first.run}:2"])
+        second = run(config, source, fresh=True)
+    with closing(ReviewStore.open(LedgerSettings(), root=tmp_path)) as store:
+        waiting = {item.key for item in store.list()}
+        done = [item.key for item in store.list(status=Status.DONE)]
+    assert waiting == {f"{run_id}:{row}" for run_id in (other.run, second.run) for row in (1, 2, 3)}
+    assert done == [f"{first.run}:2"]
 
 
 def stopped_run(root: Path, upstream: Upstream) -> tuple[Path, Path]:

@@ -21,6 +21,7 @@ from rung.errors import InputError, StorageError
 from rung.ids import new_id, now
 from rung.ledger.writer import Ledger
 from rung.receipt import Answer
+from rung.review import ReviewStore
 from rung.task import Task
 from rung.userfiles.document import shown_path
 
@@ -94,7 +95,7 @@ def _unreadable(error: OSError) -> str:
 
 @contextlib.asynccontextmanager
 async def open_run(
-    job: BatchJob, task: Task, target: float, ledger: Ledger
+    job: BatchJob, task: Task, target: float, ledger: Ledger, reviews: ReviewStore
 ) -> AsyncIterator[Opened]:
     """The run that `job` names, its files locked while the context lasts.
 
@@ -103,6 +104,7 @@ async def open_run(
         task: what `job.task` names.
         target: the error bound that applies.
         ledger: keeps the run and its answers.
+        reviews: holds items of a run that this one may take the place of.
 
     Raises:
         InputError: the input cannot be read, or something is not what the run began with.
@@ -122,7 +124,7 @@ async def open_run(
     with OutputFile(Path(wanted.output)) as output, OutputFile(Path(wanted.rejects)) as rejects:
         found: list[Opened] = []
         await ledger.append(
-            (), also=lambda c: found.append(_settle(c, job, wanted, output, rejects))
+            (), also=lambda c: found.append(_settle(c, job, wanted, output, rejects, reviews))
         )
         opened = found[-1]
         output.keep, rejects.keep = True, False
@@ -148,6 +150,7 @@ def _settle(
     wanted: Run,
     output: OutputFile,
     rejects: OutputFile,
+    reviews: ReviewStore,
 ) -> Opened:
     """Find the run in the database, or add it."""
     store.create_tables(connection)
@@ -163,6 +166,8 @@ def _settle(
         raise _not_ours(wanted.output)
     if rejects.size and (found is None or found[0].rejects != wanted.rejects):
         raise _not_ours(wanted.rejects)
+    if found is not None:
+        reviews.withdraw(found[0].id)  # before the run is replaced: a crash in between repeats it
     store.add_run(connection, wanted)
     return Opened(wanted, Checkpoint(), {}, output, rejects)
 

@@ -71,7 +71,7 @@ async def run_batch(
         task.name, task.privacy
     )  # what is wrong with it is said before a file is made
     target = ladder.project.target(task)
-    async with open_run(job, task, target, ladder.ledger) as opened:
+    async with open_run(job, task, target, ladder.ledger, ladder.reviews) as opened:
         if opened.checkpoint.finished:
             return Summary.of(opened.run, opened.checkpoint, rows_now=0, seconds_now=0.0)
         for sentence in unused:
