@@ -121,5 +121,8 @@ def test_a_store_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"no/rung\.review\.db"):
         ReviewStore.open(LedgerSettings(url="sqlite:///no/rung.db"), root=tmp_path)
     (tmp_path / "rung.review.db").write_bytes(b"not a database" * 100)
-    with pytest.raises(StorageError, match="not a database"):
+    with pytest.raises(StorageError, match="not a database") as damaged:
         ReviewStore.open(LedgerSettings(), root=tmp_path)
+    assert damaged.value.hint is not None
+    assert "ledger verify" not in damaged.value.hint
+    assert "move the file away" in damaged.value.hint

@@ -10,6 +10,7 @@ import enum
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,11 @@ _ITEM = sa.Table(
     sa.Column("text", sa.String),
     sa.Index("review_item_status", "status", "created"),
     sa.Index("review_item_expires", "expires"),
+)
+
+_WAY_OUT = (
+    "the receipts are in the ledger all the same: restore the file from a backup, or move the file away"
+    " and the next answer begins a new one"
 )
 
 _KEYS_AT_ONCE = 500  # a statement takes a limited number of values
@@ -91,7 +97,7 @@ class ReviewStore:
         self._keeps_text = settings.store_text
         self._days = settings.retention_days
         self._lock = threading.Lock()
-        with complaints(url):
+        with self._complaints():
             self._connection = make_engine(url, writes=True).connect()
             try:
                 with self._connection.begin():
@@ -139,7 +145,7 @@ class ReviewStore:
             index_elements=["key"], set_=replaced, where=_ITEM.c.status == Status.OPEN.value
         )
         rows = [self._row(item) for item in items]
-        with self._lock, complaints(self._url), self._connection.begin():
+        with self._lock, self._complaints(), self._connection.begin():
             self._connection.execute(statement, rows)
 
     def list(
@@ -164,7 +170,7 @@ class ReviewStore:
             query = query.where(_ITEM.c.task == task)
         if status is not None:
             query = query.where(_ITEM.c.status == status.value)
-        with self._lock, complaints(self._url), self._connection.begin():
+        with self._lock, self._complaints(), self._connection.begin():
             rows = self._connection.execute(query).all()
         return [_item(row) for row in rows]
 
@@ -175,7 +181,7 @@ class ReviewStore:
             query = query.where(_ITEM.c.task == task)
         if status is not None:
             query = query.where(_ITEM.c.status == status.value)
-        with self._lock, complaints(self._url), self._connection.begin():
+        with self._lock, self._complaints(), self._connection.begin():
             return int(self._connection.scalar(query) or 0)
 
     def mark_done(self, keys: Iterable[str]) -> int:
@@ -186,7 +192,7 @@ class ReviewStore:
         """
         wanted = list(keys)
         done = 0
-        with self._lock, complaints(self._url), self._connection.begin():
+        with self._lock, self._complaints(), self._connection.begin():
             for first in range(0, len(wanted), _KEYS_AT_ONCE):
                 result = self._connection.execute(
                     sa.update(_ITEM)
@@ -210,7 +216,7 @@ class ReviewStore:
         """
         of_run = _ITEM.c.key.startswith(f"{run}:", autoescape=True)
         still_open = _ITEM.c.status == Status.OPEN.value
-        with self._lock, complaints(self._url), self._connection.begin():
+        with self._lock, self._complaints(), self._connection.begin():
             return self._connection.execute(sa.delete(_ITEM).where(of_run, still_open)).rowcount
 
     def missing(self, keys: Iterable[str]) -> tuple[str, ...]:
@@ -221,7 +227,7 @@ class ReviewStore:
         """
         wanted = list(keys)
         found: set[str] = set()
-        with self._lock, complaints(self._url), self._connection.begin():
+        with self._lock, self._complaints(), self._connection.begin():
             for first in range(0, len(wanted), _KEYS_AT_ONCE):
                 part = _ITEM.c.key.in_(wanted[first : first + _KEYS_AT_ONCE])
                 found.update(self._connection.scalars(sa.select(_ITEM.c.key).where(part)))
@@ -239,7 +245,7 @@ class ReviewStore:
             StorageError: nothing was erased.
         """
         due = _ITEM.c.expires <= (at or now())
-        with self._lock, complaints(self._url):
+        with self._lock, self._complaints():
             with self._connection.begin():
                 old = sa.delete(_ITEM).where(due, _ITEM.c.status == Status.DONE.value)
                 texts = sa.update(_ITEM).where(due, _ITEM.c.text.is_not(None)).values(text=None)
@@ -257,6 +263,9 @@ class ReviewStore:
         """Close the file."""
         with self._lock:
             self._connection.close()
+
+    def _complaints(self) -> AbstractContextManager[None]:
+        return complaints(self._url, way_out=_WAY_OUT)
 
     def _row(self, item: ReviewItem) -> dict[str, object]:
         row: dict[str, object] = msgspec.to_builtins(item)

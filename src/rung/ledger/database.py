@@ -75,11 +75,12 @@ _SENTENCES = {
         "it cannot be opened",
         "check that its folder exists and can be written to, or set ledger.url in rung.toml",
     ),
-    Fault.DAMAGED: (
-        "the file is damaged or is not a database",
-        "rung ledger verify shows what is wrong; restore the file from a backup",
-    ),
 }
+
+_DAMAGED = "the file is damaged or is not a database"
+
+LEDGER_WAY_OUT = "rung ledger verify shows what is wrong; restore a damaged file from a backup"
+"""What to do about a ledger that is damaged or complains of something unforeseen."""
 
 
 def locate(url: str, root: Path) -> sa.URL:
@@ -141,12 +142,17 @@ def make_engine(url: sa.URL, *, writes: bool, busy_timeout_s: float = BUSY_TIMEO
 
 
 @contextmanager
-def complaints(url: sa.URL) -> Iterator[None]:
-    """Turn what the database raises inside into a `StorageError` that names it."""
+def complaints(url: sa.URL, *, way_out: str = LEDGER_WAY_OUT) -> Iterator[None]:
+    """Turn what the database raises inside into a `StorageError` that names it.
+
+    Args:
+        url: the database.
+        way_out: what to do when it is damaged or complains of something unforeseen.
+    """
     try:
         yield
     except sa.exc.DBAPIError as error:
-        raise storage_error(url, error) from error
+        raise storage_error(url, error, way_out=way_out) from error
 
 
 def fault_of(error: sa.exc.DBAPIError) -> Fault:
@@ -155,13 +161,16 @@ def fault_of(error: sa.exc.DBAPIError) -> Fault:
     return Fault.OTHER if code is None else _FAULTS.get(code & 0xFF, Fault.OTHER)
 
 
-def storage_error(url: sa.URL, error: sa.exc.DBAPIError) -> StorageError:
-    """The complaint as a sentence that names the database, with a way out."""
+def storage_error(
+    url: sa.URL, error: sa.exc.DBAPIError, *, way_out: str = LEDGER_WAY_OUT
+) -> StorageError:
+    """The complaint as a sentence that names the database, with a way out (arguments as `complaints`)."""
     name = url.database if url.get_backend_name() == "sqlite" else url.render_as_string()
     fault = fault_of(error)
     if fault is Fault.OTHER and _disk_is_full(url):
         fault = Fault.FULL  # SQLite reports it as an I/O error when the file cannot be mapped
-    what, hint = _SENTENCES.get(fault, (str(error.orig), "rung ledger verify checks the ledger"))
+    unforeseen = (_DAMAGED if fault is Fault.DAMAGED else str(error.orig), way_out)
+    what, hint = _SENTENCES.get(fault, unforeseen)
     return StorageError(f"{str(name)!r}: {what}", hint=hint)
 
 
