@@ -10,8 +10,13 @@ from pathlib import Path
 from rung.errors import StorageError
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """Replace `path` with `content`: written beside it, flushed to disk, then renamed over it.
+
+    Args:
+        path: the file; folders on the way are made.
+        content: all of it.
+        mode: who may read it; until it is complete only its owner.
 
     Raises:
         StorageError: the folder cannot be written to, or the disk is full; the old file is untouched.
@@ -24,7 +29,7 @@ def write_atomically(path: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).chmod(0o644)
+            Path(name).chmod(mode)
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Quantities as people read them: shares and money, written the same in a terminal and on a page."""
+"""Quantities as people read them: counts, shares and money, written the same in a terminal and on a page."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ def percent_number(share: float, digits: int = 1) -> str:
     """A percentage without its sign, for use before a shared one: `88.1`."""
     text = f"{share * 100:.{digits}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def counted(number: int, noun: str = "row") -> str:
+    """A count with what is counted: `1 row`, `3,080 rows`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def amount(nano: int, currency: str) -> str:

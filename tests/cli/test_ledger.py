@@ -1,4 +1,4 @@
-"""`rung ledger` and `rung review`, as typed in a project's folder."""
+"""`rung ledger`, as typed in a project's folder."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from rung.errors import InputError, StorageError
 from rung.ids import new_id, now
 from rung.ledger.writer import Egress, Ledger, ReceiptEntry
 from rung.receipt import Attempt, Bound, Receipt, Standing, Verdict
-from rung.review import ReviewItem, ReviewStore
-from rung.userfiles.settings import load_settings
 
 RUNG_TOML = """
 format = 1
@@ -246,47 +244,3 @@ def test_without_a_ledger_there_is_a_hint(tmp_path: Path) -> None:
         assert isinstance(result.exception, StorageError)
         assert "there is no ledger" in result.exception.message
     assert [path.name for path in tmp_path.iterdir()] == ["rung.toml"]
-
-
-def put_for_review(root: Path, count: int) -> None:
-    """Items for review, in the project's own store."""
-    settings = load_settings(root / "rung.toml")
-    store = ReviewStore.open(settings.ledger, root=settings.root)
-    store.put_many(
-        [
-            ReviewItem(
-                key=f"run 1:{number}",
-                task="triage",
-                label="personal",
-                receipt=HELD.id,
-                reason=HELD.standing_reason,
-                input_digest=HELD.input_digest,
-                created=HELD.created,
-                text="a text that is not kept",
-            )
-            for number in range(count)
-        ]
-    )
-    store.close()
-
-
-def test_review_lists_what_waits(run: Run, tmp_path: Path) -> None:
-    """How many, then a line each with receipt and reason, then what to do."""
-    assert run("review", "list").stdout == "0 open items for review\n"
-    put_for_review(tmp_path, 3)
-    lines = run("review", "list", "-n", "2").stdout.splitlines()
-    assert lines[0] == "3 open items for review"
-    assert lines[1] == f"  {HELD.id}   triage   personal   {HELD.standing_reason}"
-    assert lines[3] == "  … 1 more"
-    facts = json.loads(run("review", "list", "--json").stdout)
-    assert (facts["format"], facts["count"], len(facts["items"])) == (1, 3, 3)
-
-
-def test_review_exports_lines(run: Run, tmp_path: Path) -> None:
-    """One JSON object a line, to a file or the terminal."""
-    put_for_review(tmp_path, 2)
-    path = tmp_path / "review.jsonl"
-    assert run("review", "export", "-o", str(path)).exit_code == 0
-    items = [json.loads(line) for line in path.read_bytes().splitlines()]
-    assert [(item["key"], item["text"]) for item in items] == [("run 1:0", None), ("run 1:1", None)]
-    assert run("review", "export", "--status", "done").stdout_bytes == b""

@@ -21,7 +21,7 @@ VERBS: dict[str, str] = {
     "init": "Write a commented starting project.",
     "ledger": "Verify, show, count or export what was recorded.",
     "report": "Make a report of a batch that opens in any browser.",
-    "review": "List or export what was not answered.",
+    "review": "List or export what was not answered, and note what is done.",
     "schema": "Print the JSON Schema of task files or rung.toml.",
     "suite": "Check files of labelled examples.",
     "train": "Train the student of a task on labelled examples.",

@@ -1,14 +1,16 @@
-"""`rung review`: what was not answered, listed or exported for people to look at."""
+"""`rung review`: what was not answered, listed or exported for people to look at, and noted as done."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 import msgspec
 
 from rung.cli.options import config_option, json_option
+from rung.errors import InputError
+from rung.files import write_atomically
+from rung.quantities import counted
 from rung.review import ReviewItem, ReviewStore, Status, export
 from rung.userfiles.settings import load_settings
 
@@ -24,7 +26,7 @@ status_option = click.option(
 
 @click.group()
 def command() -> None:
-    """List or export what was not answered."""
+    """List or export what was not answered, and note what is done."""
 
 
 @command.command("list")
@@ -48,31 +50,64 @@ def list_items(
         click.echo(msgspec.json.encode({"format": 1, "count": count, "items": items}))
         return
     what = "" if wanted is None else f"{wanted.value} "
-    click.echo(f"{count:,} {what}{'item' if count == 1 else 'items'} for review")
+    click.echo(f"{counted(count, f'{what}item')} for review")
     for item in items:
         click.echo(f"  {_line(item)}")
     if count > len(items):
         click.echo(f"  … {count - len(items):,} more")
     if items:
-        click.echo("next      rung review export -o review.jsonl        rung ledger show RECEIPT")
+        click.echo(
+            "next      rung review export -o review.jsonl      rung ledger show RECEIPT"
+            "      rung review done KEY"
+        )
 
 
 @command.command("export")
 @click.option(
-    "-o", "--output", type=click.File("wb"), default="-", help="A file; without it, the terminal."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, allow_dash=True),
+    default=Path("-"),
+    help="A file that only you may read; without it, the terminal.",
 )
 @task_option
 @status_option
 @config_option
-def export_items(output: BinaryIO, task: str | None, status: str, config: Path | None) -> None:
+def export_items(output: Path, task: str | None, status: str, config: Path | None) -> None:
     """Write items as JSONL, one a line."""
     store = _open(config)
     try:
         wanted = None if status == "any" else Status(status)
-        for line in export(store.list(task=task, status=wanted)):
-            output.write(line)
+        lines = b"".join(export(store.list(task=task, status=wanted)))
     finally:
         store.close()
+    if output == Path("-"):
+        click.echo(lines, nl=False)
+    else:
+        write_atomically(output, lines, mode=0o600)
+
+
+@command.command("done")
+@click.argument("keys", metavar="KEY...", nargs=-1, required=True)
+@config_option
+@json_option
+def close_items(keys: tuple[str, ...], config: Path | None, as_json: bool) -> None:
+    """Note that somebody has dealt with these items; `rung review list` prints their keys."""
+    store = _open(config)
+    try:
+        unknown = store.missing(keys)
+        if unknown:
+            raise InputError(
+                f"no item for review has the key {unknown[0]!r}; nothing was changed",
+                hint="rung review list prints the keys",
+            )
+        closed, left = store.mark_done(keys), store.count()
+    finally:
+        store.close()
+    if as_json:
+        click.echo(msgspec.json.encode({"format": 1, "closed": closed, "open": left}))
+    else:
+        click.echo(f"{counted(closed, 'item')} closed · {left:,} still open")
 
 
 def _open(config: Path | None) -> ReviewStore:
@@ -82,7 +117,8 @@ def _open(config: Path | None) -> ReviewStore:
 
 def _line(item: ReviewItem) -> str:
     text = f"   {_shortened(item.text)}" if item.text is not None else ""
-    return f"{item.receipt}   {item.task}   {item.label}   {item.reason}{text}"
+    name = item.key if item.key == item.receipt else f"{item.key}   receipt {item.receipt}"
+    return f"{name}   {item.task}   {item.label}   {item.reason}{text}"
 
 
 def _shortened(text: str, width: int = 60) -> str:
