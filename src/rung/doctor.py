@@ -23,6 +23,7 @@ from rung.ledger.verify import verify
 from rung.ledger.writer import Ledger
 from rung.policy import allowed_set
 from rung.project import Project
+from rung.quantities import counted
 from rung.task import Kind, Task
 from rung.trust.certificate import read_certificate
 from rung.userfiles.document import shown_path
@@ -88,7 +89,7 @@ def _settings(settings: Settings) -> Iterator[Check]:
     yield Check(
         "settings",
         Level.OK,
-        f"rung.toml: {_count(settings.rungs, 'rung')}, {_count(settings.ladders, 'ladder')}",
+        f"rung.toml: {counted(len(settings.rungs), 'rung')}, {counted(len(settings.ladders), 'ladder')}",
     )
     used = {name for ladder in settings.ladders.values() for name in ladder}
     used |= {rung.replays for rung in settings.rungs.values() if rung.replays and rung.name in used}
@@ -248,11 +249,11 @@ def _verified(url: str, root: Path, path: Path) -> Check:
     with reading(url, root=root, busy_timeout_s=LOCK_PATIENCE_S) as connection:
         records = sum(head.seq + 1 for head in heads(connection))
         if records > RECORDS_VERIFIED:
-            detail = f"{name}: {records:,} records; too many to verify here (rung ledger verify)"
+            detail = f"{name}: {counted(records, 'record')}; too many to verify here (rung ledger verify)"
             return Check("ledger", Level.OK, detail)
         result = verify(connection)
     if result.intact:
-        detail = f"{name}: {result.receipts:,} receipts, every hash verified"
+        detail = f"{name}: {counted(result.receipts, 'receipt')}, every hash verified"
         return Check("ledger", Level.OK, detail)
     first = result.problems[0]
     return Check(
@@ -283,7 +284,7 @@ async def _certificate(project: Project, task: Task) -> list[Check]:
     if bound is not None:
         detail = (
             f"{task.name}: {bound.certificate}, at most {_percent(bound.max_error)} wrong with "
-            f"{_percent(bound.confidence)} confidence; {bound.labels:,} labels, truth: {bound.truth}"
+            f"{_percent(bound.confidence)} confidence; {counted(bound.labels, 'label')}, truth: {bound.truth}"
         )
         return [Check("certificates", Level.OK, detail)]
     why = next((r.reason for r in rules.values() if r.accept is Accept.CERTIFIED), "no rung")
@@ -301,7 +302,3 @@ def _refused(area: str, error: RungError, fix: str) -> list[Check]:
 
 def _percent(share: float) -> str:
     return f"{round(share * 100, 4):g} %"
-
-
-def _count(things: Mapping[str, object], noun: str) -> str:
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"

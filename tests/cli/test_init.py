@@ -87,7 +87,7 @@ def test_lint_prints_findings_and_shared_texts() -> None:
         "warning  a.csv: no example of 'billing'",
         "error    a.csv:3: 'delivry' is not a label of task 'triage'; did you mean 'delivery'?",
         "error    a.csv:2: the same text as row 5 of suites/triage.jsonl",
-        "3 rows for task 'triage': 2 errors, 1 warnings",
+        "3 rows for task 'triage': 2 errors, 1 warning",
         "columns read as: text → input, label → expected",
     ]
 

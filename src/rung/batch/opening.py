@@ -20,6 +20,7 @@ from rung.batch.store import Checkpoint, Run, Source, Written
 from rung.errors import InputError, StorageError
 from rung.ids import new_id, now
 from rung.ledger.writer import Ledger
+from rung.quantities import counted
 from rung.receipt import Answer
 from rung.review import ReviewStore
 from rung.task import Task
@@ -185,7 +186,7 @@ def _check_same(run: Run, wanted: Run, checkpoint: Checkpoint) -> None:
     if changed:
         raise InputError(
             f"{shown_path(Path(run.output))}: the run that writes it began otherwise: {'; '.join(changed)}",
-            hint=f"--fresh starts over and forgets its {checkpoint.tally.rows:,} rows;"
+            hint=f"--fresh starts over and forgets its {counted(checkpoint.tally.rows)};"
             " or name another output with -o",
         )
 
@@ -200,7 +201,10 @@ def _differences(run: Run, wanted: Run) -> Iterator[tuple[str, bool]]:
     yield f"its target was {run.target:g}", run.target != wanted.target
     yield f"its input was {shown_path(Path(old.path))}", old.path != new.path
     same_file = old.path == new.path
-    yield f"the input had {old.size:,} bytes, now {new.size:,}", same_file and old.size != new.size
+    yield (
+        f"the input had {counted(old.size, 'byte')}, now {new.size:,}",
+        same_file and old.size != new.size,
+    )
     yield (
         "the content of the input has changed",
         same_file and old.size == new.size and old.digest != new.digest,
@@ -217,6 +221,6 @@ def _differences(run: Run, wanted: Run) -> Iterator[tuple[str, bool]]:
 def _check_whole(file: OutputFile, written: Written, path: str) -> None:
     if not file.ends_with(written.size, written.tail):
         raise StorageError(
-            f"{shown_path(Path(path))}: changed or removed since the run wrote {written.size:,} bytes of it",
+            f"{shown_path(Path(path))}: changed or removed since the run wrote {counted(written.size, 'byte')} of it",
             hint="put it back as it was, or start over with --fresh",
         )

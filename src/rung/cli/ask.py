@@ -12,7 +12,7 @@ from rung.blocking import run_blocking
 from rung.cli.options import config_option, json_option, privacy_option, target_option
 from rung.errors import InputError
 from rung.ladder import Ladder
-from rung.quantities import amount, percent
+from rung.quantities import amount, counted, percent
 from rung.receipt import OPERATIONAL, Answer, Attempt, Receipt, Standing, Verdict
 from rung.task import Privacy, Request
 
@@ -108,7 +108,7 @@ def _why(last: Attempt, receipt: Receipt) -> str:
     if receipt.standing is Standing.CERTIFIED and bound is not None:
         return (
             f"{sure}certified: at most {percent(bound.max_error)} wrong, {percent(bound.confidence)} sure "
-            f"({bound.certificate}, {bound.labels:,} labels, truth: {bound.truth})"
+            f"({bound.certificate}, {counted(bound.labels, 'label')}, truth: {bound.truth})"
         )
     return f"{sure}not certified: {receipt.standing_reason}"
 

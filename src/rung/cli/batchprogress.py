@@ -13,7 +13,7 @@ from rich.progress import Progress as ProgressBar
 
 from rung.batch.progress import Progress, Silence
 from rung.batch.tally import Tally
-from rung.quantities import amount, percent
+from rung.quantities import amount, counted, percent
 
 LINE_S = 10.0
 """Seconds between two plain lines."""
@@ -43,7 +43,7 @@ class Meter:
 def facts(tally: Tally, rate: float, left: float | None) -> str:
     """Rows, rate, remaining time."""
     remaining = f"   ETA {_clock(left)}" if left is not None else ""
-    return f"{tally.rows:,} rows   {rate:,.0f}/s{remaining}"
+    return f"{counted(tally.rows)}   {rate:,.0f}/s{remaining}"
 
 
 def shares(tally: Tally) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rung.batch.summary import CertifiedPart, RungSummary, Summary
-from rung.quantities import amount, percent
+from rung.quantities import amount, counted, percent
 from rung.userfiles.document import shown_path
 
 _REJECTED = {
@@ -40,7 +40,7 @@ def describe(summary: Summary) -> str:
 
 def _rows(summary: Summary) -> str:
     parts = [
-        f"{summary.rows:,} rows",
+        counted(summary.rows),
         f"{summary.answered:,} answered",
         f"{summary.abstained:,} for review",
     ]
@@ -65,7 +65,7 @@ def _rungs(summary: Summary) -> list[str]:
         lines.append(f"  {'for review':<{width}} {summary.abstained:>12,} {share:>8}")
     for rung in summary.rungs:
         lines += [
-            f"  {rung.name} failed {count:,} times: {reason}"
+            f"  {rung.name} failed {counted(count, 'time')}: {reason}"
             for reason, count in rung.failures.items()
         ]
     return lines
@@ -87,7 +87,7 @@ def _ms(value: float | None) -> str:
 def _trust(summary: Summary) -> list[str]:
     lines = [f"{'certified':<11}{_promise(part)}" for part in summary.certified]
     lines += [
-        f"{'' if number else 'not certified:':<15}{count:,} rows: {reason}"
+        f"{'' if number else 'not certified:':<15}{counted(count)}: {reason}"
         for number, (reason, count) in enumerate(summary.uncertified.items())
     ]
     if summary.local_share is not None:
@@ -97,8 +97,8 @@ def _trust(summary: Summary) -> list[str]:
 
 def _promise(part: CertifiedPart) -> str:
     return (
-        f"at most {percent(part.max_error)} wrong among {part.rows:,} answers, {percent(part.confidence)} sure"
-        f" ({part.certificate}, {part.labels:,} labels, truth: {part.truth})"
+        f"at most {percent(part.max_error)} wrong among {counted(part.rows, 'answer')}, {percent(part.confidence)} sure"
+        f" ({part.certificate}, {counted(part.labels, 'label')}, truth: {part.truth})"
     )
 
 

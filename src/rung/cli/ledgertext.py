@@ -8,7 +8,7 @@ from rung.ledger.queries import Shown
 from rung.ledger.record import Egress
 from rung.ledger.stats import Stats
 from rung.ledger.verify import Verified
-from rung.quantities import amount, percent
+from rung.quantities import amount, counted, percent
 from rung.receipt import Attempt, Receipt, Standing
 
 Row = tuple[str, ...]
@@ -17,8 +17,8 @@ Row = tuple[str, ...]
 def describe_verified(verified: Verified, seconds: float, *, heads: int) -> str:
     """The outcome of a verification."""
     counts = (
-        f"{_counted(verified.records, 'record')} in {_counted(verified.chains, 'chain')}"
-        f" · {_counted(verified.receipts, 'receipt')} · {_counted(verified.egress, 'egress decision')}"
+        f"{counted(verified.records, 'record')} in {counted(verified.chains, 'chain')}"
+        f" · {counted(verified.receipts, 'receipt')} · {counted(verified.egress, 'egress decision')}"
     )
     lines = [f"{'intact' if verified.intact else 'BROKEN'} · {counts}"]
     lines += [f"  {problem.where}   {problem.what}" for problem in verified.problems]
@@ -30,7 +30,7 @@ def describe_verified(verified: Verified, seconds: float, *, heads: int) -> str:
         named = ", ".join(verified.unsealed_named[:3])
         more = " …" if verified.unsealed > 3 else ""
         lines.append(
-            f"  {_counted(verified.unsealed, 'chain')} not sealed (still open or crashed): {named}{more}"
+            f"  {counted(verified.unsealed, 'chain')} not sealed (still open or crashed): {named}{more}"
         )
     if verified.unsealed and verified.intact and not heads:
         lines.append(
@@ -91,7 +91,7 @@ def describe_stats(stats: Stats) -> str:
     answered = sum(row.receipts for row in stats.receipts if row.answered_by is not None)
     since = f" since {stats.since}" if stats.since else ""
     lines = [
-        f"{_counted(total, 'receipt')}{since} · {answered:,} answered ({percent(answered / total)})"
+        f"{counted(total, 'receipt')}{since} · {answered:,} answered ({percent(answered / total)})"
         f" · cost {_cost_by_currency(stats)}",
         "",
         *table([_RECEIPT_HEADINGS, *_receipt_rows(stats, total)]),
@@ -134,7 +134,7 @@ def _outcome(receipt: Receipt) -> str:
         return (
             f"answered by {receipt.answered_by}, certified: at most {percent(bound.max_error)} wrong,"
             f" {percent(bound.confidence)} sure"
-            f" ({bound.certificate}, {bound.labels:,} labels, truth: {bound.truth})"
+            f" ({bound.certificate}, {counted(bound.labels, 'label')}, truth: {bound.truth})"
         )
     why = f": {receipt.standing_reason}" if receipt.standing_reason else ""
     return f"answered by {receipt.answered_by}, {receipt.standing.value}{why}"
@@ -214,7 +214,3 @@ def _attempt_rows(stats: Stats) -> list[Row]:
         )
         for row in stats.attempts
     ]
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -14,7 +14,7 @@ from rung.evals.report.page import render
 from rung.evals.routed import Facts, report_data
 from rung.files import write_atomically
 from rung.project import Project
-from rung.quantities import percent
+from rung.quantities import counted, percent
 from rung.suite import load_suite
 from rung.trust.bounds import interval
 from rung.trust.certificate import read_certificate
@@ -89,7 +89,7 @@ def command(
         }
         click.echo(msgspec.json.encode(facts))
         return
-    click.echo(f"{rows.rows:,} rows · {rows.answered:,} answered")
+    click.echo(f"{counted(rows.rows)} · {rows.answered:,} answered")
     if error is not None:
         click.echo(
             f"wrong among {rows.known_answered:,} answered and known: {percent(error)}"

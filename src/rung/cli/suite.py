@@ -10,6 +10,7 @@ import msgspec
 
 from rung.cli.options import config_option, json_option
 from rung.errors import SuiteError
+from rung.quantities import counted
 from rung.rows.lint import Findings, Scan, Severity
 from rung.suite import Overlap, Purpose, Suite, overlap
 from rung.task import Task
@@ -96,7 +97,10 @@ def _described(
         lines = [*lines[:limit], f"and {len(lines) - limit} more (--limit, --json)"]
     errors, warnings = len(findings.errors) + len(shared), len(findings.warnings)
     checked = f" for task {task.name!r}" if task is not None else ""
-    lines.append(f"{findings.rows:,} rows{checked}: {errors:,} errors, {warnings:,} warnings")
+    lines.append(
+        f"{counted(findings.rows)}{checked}: {counted(errors, 'error')},"
+        f" {counted(warnings, 'warning')}"
+    )
     if findings.renamed:
         renamed = ", ".join(f"{name} → {column}" for name, column in findings.renamed.items())
         lines.append(f"columns read as: {renamed}")

@@ -10,7 +10,7 @@ import msgspec
 from rung.cli.options import config_option, json_option
 from rung.cli.show import stages
 from rung.project import Project
-from rung.quantities import percent
+from rung.quantities import counted, percent
 from rung.training import Trained, labelled_texts, train_student
 
 
@@ -67,9 +67,9 @@ def describe(trained: Trained, seconds: float) -> str:
     interval = f"{percent(trained.accuracy_low)}–{percent(trained.accuracy_high)}"
     return "\n".join(
         [
-            f"student   trained on {trained.examples:,} examples, {trained.labels} labels"
+            f"student   trained on {counted(trained.examples, 'example')}, {counted(trained.labels, 'label')}"
             f"      {seconds:.1f} s   {trained.digest[:12]}",
-            f"          {percent(trained.accuracy)} right ({interval}) on {trained.scored:,} rows it had not seen;"
+            f"          {percent(trained.accuracy)} right ({interval}) on {counted(trained.scored)} it had not seen;"
             f" calibrator: {trained.calibrator}",
         ]
     )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rung.evals.metrics import INTERVAL_CONFIDENCE, Floats, Latencies, Reliability, RiskCoverage
-from rung.evals.report.figures import count, counted, duration_ms, percent, rate, span
+from rung.evals.report.figures import count, duration_ms, percent, rate, span
 from rung.evals.report.markup import Markup, join
 from rung.evals.report.model import ReportData, RungPath, TargetFacts, TargetReport
 from rung.evals.report.style import standalone_style
@@ -34,6 +34,7 @@ from rung.evals.report.svg import (
     rectangle,
     ticks,
 )
+from rung.quantities import counted
 from rung.trust.bounds import interval
 
 HEIGHT = 320.0

@@ -17,11 +17,6 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
-def counted(number: int, thing: str = "row") -> str:
-    """A count with what is counted: `1 row`, `3,080 rows`."""
-    return f"{count(number)} {thing}{'' if number == 1 else 's'}"
-
-
 def percent(share: float, digits: int = 1) -> str:
     """A share as a percentage that no line break tears apart: `88.1 %`."""
     return f"{percent_number(share, digits)}\N{NO-BREAK SPACE}%"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from rung.evals.report.figures import (
     count,
-    counted,
     duration_ms,
     percent,
     rate,
@@ -21,7 +20,7 @@ from rung.evals.report.model import ReportData, TargetReport
 from rung.evals.report.sections import target_section, why_unmeasured
 from rung.evals.report.style import page_style
 from rung.evals.report.tables import cells, heading, table
-from rung.quantities import amount
+from rung.quantities import amount, counted
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 

@@ -14,7 +14,6 @@ from rung.evals.report.charts import (
 from rung.evals.report.figures import (
     MISSING,
     count,
-    counted,
     duration_ms,
     percent,
     rate,
@@ -26,6 +25,7 @@ from rung.evals.report.figures import (
 from rung.evals.report.markup import Markup, join, tag
 from rung.evals.report.model import TargetFacts, TargetReport
 from rung.evals.report.tables import cells, heading, panel, table
+from rung.quantities import counted
 
 TABLE_POINTS = 20
 
