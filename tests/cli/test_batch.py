@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "batch"))
 from batch_runs import ids, recorded_rows, results_kept, rows, start, write_rows
 
 from projects import STUDENT, examples, openai_rung, train, write_project
+from rung.batch.window import MOST_ROWS
 from upstream import Fault, Upstream
 
 
@@ -80,6 +81,25 @@ def test_a_signal_stops_in_order(tmp_path: Path, sent: signal.Signals, code: int
         assert err.startswith(f"resuming behind row {done} (run ")
         assert set(upstream.calls_per_text().values()) == {1}
     assert (code, len(rows(config))) == (0, 300)
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_a_run_with_a_full_window(
+    tmp_path: Path, sent: signal.Signals, code: int
+) -> None:
+    """Behind a slow server, with more rows than the window holds still to be read, it stops all the same."""
+    with Upstream(answer=lambda call: "refund", always=Fault(first_s=0.2)) as upstream:
+        config = write_project(tmp_path, openai_rung("local", upstream.url), ("local",))
+        source = write_rows(tmp_path / "in.jsonl", (f"text {n}" for n in range(MOST_ROWS + 5000)))
+        process = start(config, source)
+        while len(upstream.chats) < 60:
+            assert process.poll() is None
+        process.send_signal(sent)
+        stopped, _, err = finished(process)
+    written = rows(config)
+    assert stopped == code
+    assert f"stopped behind row {len(written)}; to go on: " in err
+    assert 0 < len(written) < MOST_ROWS
 
 
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
