@@ -117,7 +117,7 @@ def demo(say: Callable[[str], None], *, quiet: bool, picture: Path | None) -> di
         write_atomically(picture.resolve(), risk_coverage_svg(shown).encode())
     say(f"report    {report.relative_to(HERE.parents[1])}")
     say(
-        'next      cd examples/support && rung ask "my card was swallowed" --task triage        rung doctor'
+        'next      cd examples/support && ../../.venv/bin/rung ask "my card was swallowed" --task triage'
     )
     return facts(routed)
 
