@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rung.cli import root
-from rung.errors import StorageError
+from rung.errors import InputError
 from rung.suite import load_suite
 from rung.userfiles.settings import load_settings
 from rung.userfiles.tasks import find_task
@@ -46,7 +46,7 @@ def test_init_overwrites_nothing() -> None:
     """When one of the files is there, nothing at all is written."""
     Path("rung.toml").write_text("mine")
     result = rung("init")
-    assert isinstance(result.exception, StorageError)
+    assert isinstance(result.exception, InputError)
     assert result.exception.message == "rung.toml: already there; nothing was written"
     assert [path.name for path in Path().iterdir()] == ["rung.toml"]
     assert Path("rung.toml").read_text() == "mine"

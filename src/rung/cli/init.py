@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from rung.errors import StorageError
+from rung.errors import InputError
 from rung.files import write_atomically
 from rung.userfiles.document import shown_path
 
@@ -42,7 +42,7 @@ def command(folder: Path) -> None:
     }
     there = [path for path in wanted if path.exists() or path.is_symlink()]
     if there:
-        raise StorageError(
+        raise InputError(
             f"{', '.join(map(shown_path, there))}: already there; nothing was written",
             hint="rung init OTHER_FOLDER, or move the files away first",
         )
