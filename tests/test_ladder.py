@@ -259,6 +259,16 @@ def test_nothing_leaves_when_its_departure_cannot_be_recorded(tmp_path: Path) ->
         assert upstream.chats == []
 
 
+def test_a_ladder_opens_by_a_plain_string(certified: Path) -> None:
+    """As the README writes it."""
+
+    async def climb() -> Answer:
+        async with await Ladder.open(str(certified)) as ladder:
+            return await ladder.run(Request("triage", "the courier has my parcel"))
+
+    assert run_blocking(climb()).value == "delivery"
+
+
 def test_an_unknown_task_is_a_sentence(certified: Path) -> None:
     """The nearest name is offered."""
 

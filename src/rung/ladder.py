@@ -88,7 +88,7 @@ class Ladder:
         self._slots: dict[str, asyncio.Semaphore] = {}
 
     @classmethod
-    async def open(cls, path: Path | None = None, *, target: float | None = None) -> Ladder:
+    async def open(cls, path: str | Path | None = None, *, target: float | None = None) -> Ladder:
         """Open the project at `path` (a `rung.toml`), or the nearest one upwards, with its ledger.
 
         Args:

@@ -73,13 +73,13 @@ class Project:
         self._courses: dict[tuple[str, Privacy], Course] = {}
 
     @classmethod
-    def open(cls, path: Path | None = None, *, target: float | None = None) -> Project:
+    def open(cls, path: str | Path | None = None, *, target: float | None = None) -> Project:
         """Open the project whose `rung.toml` is at `path`, or the nearest one upwards.
 
         Raises:
             ConfigError: there is none, or it is wrong.
         """
-        return cls(load_settings(path), target=target)
+        return cls(load_settings(Path(path) if path is not None else None), target=target)
 
     @property
     def certificates(self) -> Path:

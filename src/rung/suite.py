@@ -195,9 +195,11 @@ def _checked(path: Path, row: Row | Fault, task: Task | None) -> Example:
 
 
 def _row_error(path: Path, row: int, message: str) -> SuiteError:
-    place = f"{shown_path(path)}:{row}" if row else shown_path(path)
+    if not row:  # about the file as a whole: there is nothing further to look at
+        return SuiteError(f"{shown_path(path)}: {message}", hint="check the path and the format")
     return SuiteError(
-        f"{place}: {message}", hint=f"rung suite lint {path} shows all there is to mend"
+        f"{shown_path(path)}:{row}: {message}",
+        hint=f"rung suite lint {path} shows all there is to mend",
     )
 
 

@@ -66,6 +66,23 @@ def test_without_truth_it_says_that_nothing_was_measured(project: Path) -> None:
     assert "not measured" in page.read_text()
 
 
+def test_a_match_by_line_is_said(project: Path) -> None:
+    """Truth without ids could be of any file; the reader is told, and how many rows have no known answer."""
+    lines = (project.parent / "new.jsonl").read_text().splitlines()[:50]
+    bare = [json.dumps({k: v for k, v in json.loads(line).items() if k != "id"}) for line in lines]
+    (project.parent / "bare.jsonl").write_text("\n".join(bare) + "\n")
+    rung("batch", project.parent / "bare.jsonl", "--task", "triage", "-o", project.parent / "b.jsonl",
+         "--config", project)  # fmt: skip
+    done = rung("report", project.parent / "b.jsonl", "--task", "triage", "--truth",
+                project.parent / "bare.jsonl", "--config", project)  # fmt: skip
+    assert "rows were matched by their line" in done.output
+    short = project.parent / "short.jsonl"
+    short.write_text("\n".join(lines[:20]) + "\n")
+    done = rung("report", project.parent / "out.jsonl", "--task", "triage", "--truth", short,
+                "--config", project)  # fmt: skip
+    assert "60 rows without a known answer in short.jsonl" in done.output
+
+
 def test_truth_of_other_rows_is_refused(project: Path) -> None:
     """Files that share no id would measure nothing."""
     other = project.parent / "other.jsonl"

@@ -15,7 +15,7 @@ from rung.evals.routed import Facts, report_data
 from rung.files import write_atomically
 from rung.project import Project
 from rung.quantities import counted, percent
-from rung.suite import load_suite
+from rung.suite import Suite, load_suite
 from rung.trust.bounds import interval
 from rung.trust.certificate import read_certificate
 
@@ -95,4 +95,17 @@ def command(
             f"wrong among {rows.known_answered:,} answered and known: {percent(error)}"
             f" ({percent(float(low))}–{percent(float(high))})"
         )
+    if suite is not None:
+        _say_how_matched(rows.rows - rows.known, suite)
     click.echo(f"report    {where}")
+
+
+def _say_how_matched(unknown: int, suite: Suite) -> None:
+    """What a reader must know of the match between rows and known answers."""
+    if unknown:
+        click.echo(f"          {counted(unknown)} without a known answer in {suite.name}")
+    if all(example.id == f"row-{example.row}" for example in suite.examples):
+        click.echo(
+            f"          {suite.name} has no ids: rows were matched by their line, so it must be the file"
+            " that was routed"
+        )

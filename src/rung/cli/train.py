@@ -68,7 +68,7 @@ def describe(trained: Trained, seconds: float) -> str:
     return "\n".join(
         [
             f"student   trained on {counted(trained.examples, 'example')}, {counted(trained.labels, 'label')}"
-            f"      {seconds:.1f} s   {trained.digest[:12]}",
+            f"      {seconds:.1f} s with scoring out of fold   {trained.digest[:12]}",
             f"          {percent(trained.accuracy)} right ({interval}) on {counted(trained.scored)} it had not seen;"
             f" calibrator: {trained.calibrator}",
         ]
