@@ -233,7 +233,14 @@ async def _ledger(settings: Settings) -> list[Check]:
 
 
 def _future_ledger(path: Path) -> Check:
-    folder = next(parent for parent in path.parents if parent.exists())
+    folder = path.parent
+    if not folder.is_dir():
+        return Check(
+            "ledger",
+            Level.ERROR,
+            f"{shown_path(path)}: its folder does not exist",
+            "make the folder, or set ledger.url in rung.toml to another place",
+        )
     if os.access(folder, os.W_OK):
         return Check("ledger", Level.OK, f"{shown_path(path)}: made with the first answer")
     return Check(

@@ -191,6 +191,15 @@ def receipt() -> Receipt:
     )
 
 
+def test_a_ledger_in_a_folder_that_is_not_there() -> None:
+    """It could not be made, so it is not called fine."""
+    change("rung.toml", "sqlite:///rung.db", "sqlite:///nowhere/rung.db")
+    ((level, detail, fix),) = findings()["ledger"]
+    assert (level, detail) == ("error", "nowhere/rung.db: its folder does not exist")
+    assert fix is not None
+    assert "make the folder" in fix
+
+
 def test_a_ledger_is_verified() -> None:
     """A ledger that is what was written is fine; one byte changed is not."""
     record(3)
