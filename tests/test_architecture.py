@@ -12,11 +12,11 @@ import rung
 SOURCE = Path(rung.__file__).parent
 
 ORDER = [
-    ("version",),
+    ("version", "starter"),
     ("errors", "text", "ids", "blocking"),
     ("receipt", "files"),
     ("task", "quantities"),
-    ("prompts", "policy"),
+    ("prompts", "policy", "structured", "models"),
     ("config",),
     ("userfiles",),
     ("rows",),

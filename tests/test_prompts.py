@@ -29,9 +29,19 @@ def test_classify_lists_labels_and_keeps_the_input_apart() -> None:
 
 def test_classify_forms_differ_in_how_the_label_is_written() -> None:
     """A server that holds answers to a schema is asked for JSON, another for the bare label."""
-    as_json, bare = (messages(TRIAGE, Text("x"), form=form)[0].content for form in Form)
+    forms = (Form.JSON, Form.BARE)
+    as_json, bare = (messages(TRIAGE, Text("x"), form=form)[0].content for form in forms)
     assert '{"label": "..."}' in as_json
     assert "JSON" not in bare
+
+
+def test_short_prompts_only_name_the_task_and_its_fields() -> None:
+    """A model trained on the short form is shown no labels and no schema; the constraint holds them."""
+    schema = '{"type":"object","properties":{"people":{},"time":{}}}'
+    booking = Task(name="booking", kind=Kind.EXTRACT, schema=schema)
+    shown = [messages(task, Text("x"), form=Form.SHORT) for task in (TRIAGE, booking)]
+    assert [system.content for system, _ in shown] == ["classify triage", "extract people, time"]
+    assert {user.content for _, user in shown} == {"x"}
 
 
 def test_classify_schema_allows_the_labels_and_nothing_else() -> None:

@@ -91,6 +91,9 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
         schema: JSON Schema the answer must keep, canonical JSON text; None for free text.
         schema_name: a name for the schema, for servers that ask for one.
         logprobs: ask for token log-probabilities where the engine has them.
+        grammar: a grammar in place of a schema, for engines that take one.
+        adapter: name of the LoRA adapter to apply, for engines that hold some; None for the rung's own.
+        stop: texts that end the answer.
         timeout_s: ends the attempt earlier than the rung's own total; None for that.
         idempotency_key: sent along so that a repeated call is not charged twice.
     """
@@ -100,6 +103,9 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     schema: str | None = None
     schema_name: str = "answer"
     logprobs: bool = False
+    grammar: str | None = None
+    adapter: str | None = None
+    stop: tuple[str, ...] = ()
     timeout_s: float | None = None
     idempotency_key: str | None = None
 
@@ -114,6 +120,8 @@ class Generation(msgspec.Struct, frozen=True):
         tokens: per-token evidence, None when the server gave none.
         first_token_ms: time to the first token, None when not streamed.
         model: what the server says answered.
+        relaxed: parts of the schema that decoding could not enforce, as JSON pointers with a reason; the finished
+            answer is still held to them.
     """
 
     text: str
@@ -122,6 +130,7 @@ class Generation(msgspec.Struct, frozen=True):
     tokens: tuple[TokenLogprob, ...] | None = None
     first_token_ms: float | None = None
     model: str = ""
+    relaxed: tuple[str, ...] = ()
 
 
 class ClassifyRequest(msgspec.Struct, frozen=True, kw_only=True):
