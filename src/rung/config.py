@@ -14,7 +14,11 @@ from pathlib import Path
 import msgspec
 
 from rung.policy import Place, Policy
+from rung.prompts import Form
 from rung.receipt import NANO, Usage
+
+STARTER = "starter"
+"""Names the built-in model where a file is asked for."""
 
 
 class Accept(enum.StrEnum):
@@ -33,8 +37,33 @@ class EngineName(enum.StrEnum):
     """The engines a rung may name."""
 
     STUDENT = "student"
+    LLAMA_CPP = "llama_cpp"
     OPENAI = "openai"
     REPLAY = "replay"
+
+
+class KvType(enum.StrEnum):
+    """The type of the elements of an embedded model's key-value cache."""
+
+    F16 = "f16"
+    Q8_0 = "q8_0"
+    Q4_0 = "q4_0"
+
+
+class FlashAttention(enum.StrEnum):
+    """Whether attention is computed without writing its matrix out."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
+class Pooling(enum.StrEnum):
+    """How token embeddings become the embedding of a text."""
+
+    MEAN = "mean"
+    LAST = "last"
+    CLS = "cls"
 
 
 class ReplayMode(enum.StrEnum):
@@ -94,13 +123,40 @@ class Limits(msgspec.Struct, frozen=True):
     context_tokens: int | None = None
 
 
+class LoadSettings(msgspec.Struct, frozen=True):
+    """How an embedded model is loaded.
+
+    Attributes:
+        context: tokens that prompt and answer of one request may take together.
+        slots: requests that are worked on at once.
+        threads: CPU threads; None for one a core.
+        batch_tokens: prompt tokens evaluated at once.
+        kv_type: of keys and values.
+        flash_attention: needed for a quantised value cache.
+        gpu_layers: layers that a GPU computes, where there is one.
+        pooling: None for a model that does not embed.
+        adapters: LoRA adapters by name, their files relative to `rung.toml`.
+    """
+
+    context: int = 4096
+    slots: int = 2
+    threads: int | None = None
+    batch_tokens: int = 512
+    kv_type: KvType = KvType.F16
+    flash_attention: FlashAttention = FlashAttention.AUTO
+    gpu_layers: int = 0
+    pooling: Pooling | None = None
+    adapters: Mapping[str, str] = {}
+
+
 class RungSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One rung as declared under `[rungs.NAME]`.
 
     Attributes:
         name: the table's name.
         engine: which engine runs it.
-        model: student: folder of the artefact, `{task}` stands for the task's name; openai: the model's id.
+        model: student: folder of the artefact, `{task}` stands for the task's name; llama_cpp: path of a GGUF file,
+            or `starter` for the built-in model; openai: the model's id.
         where: where it runs, for policy.
         accept: when its output becomes the answer.
         base_url: openai: address up to and including `/v1`.
@@ -111,6 +167,9 @@ class RungSettings(msgspec.Struct, frozen=True, kw_only=True):
         temperature: decoding temperature.
         seed: decoding seed, sent where the server takes one.
         price: what it charges; None means free of charge.
+        prompt: llama_cpp: how prompts are written.
+        adapter: llama_cpp: which of the loaded adapters applies, None for none.
+        load: llama_cpp: how the model is loaded.
     """
 
     name: str
@@ -128,6 +187,21 @@ class RungSettings(msgspec.Struct, frozen=True, kw_only=True):
     price: Price | None = None
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
+    prompt: Form = Form.BARE
+    adapter: str | None = None
+    load: LoadSettings = LoadSettings()
+
+
+class EmbeddedSettings(msgspec.Struct, frozen=True):
+    """What all embedded models of a project share.
+
+    Attributes:
+        memory_mib: memory that loaded models may take together; None for most of what the machine has free.
+        idle_s: seconds without a request after which a model is unloaded.
+    """
+
+    memory_mib: int | None = None
+    idle_s: float = 300.0
 
 
 class LedgerSettings(msgspec.Struct, frozen=True):
@@ -153,6 +227,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ladders: ladder name to rung names, bottom first.
         frontier: price of a frontier model for estimates of what a batch would have cost there, None when not set.
         tasks_dir, certificates_dir: folders, relative to `root`.
+        embedded: what all embedded models share.
     """
 
     root: Path
@@ -163,6 +238,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     frontier: Price | None = None
     tasks_dir: str = "tasks"
     certificates_dir: str = "certificates"
+    embedded: EmbeddedSettings = EmbeddedSettings()
 
     def ladder(self, name: str) -> tuple[RungSettings, ...]:
         """The rungs of ladder `name`, bottom first.

@@ -13,7 +13,7 @@ import msgspec
 
 from rung.config import Accept, RungSettings, Settings
 from rung.costs import CostEstimate
-from rung.engines.opening import engine_key, open_engine
+from rung.engines.opening import Engines
 from rung.engines.protocol import Engine
 from rung.errors import EngineError, ModelError
 from rung.files import write_atomically
@@ -69,7 +69,7 @@ class Project:
         self.settings = settings
         self._target = target
         self._tasks: dict[str, Task] = {}
-        self._engines: dict[tuple[str, str], Engine] = {}
+        self._engines = Engines(settings)
         self._courses: dict[tuple[str, Privacy], Course] = {}
 
     @classmethod
@@ -103,10 +103,8 @@ class Project:
     def rung(self, name: str, task: Task) -> OpenRung:
         """The rung `name` with the engine that runs `task`."""
         settings = self.settings.rungs[name]
-        key = engine_key(settings, task.name)
-        if key not in self._engines:
-            self._engines[key] = open_engine(self.settings, settings, task.name)
-        return OpenRung(settings, self._engines[key], self._calibrator(task, name))
+        engine = self._engines.get(settings, task.name)
+        return OpenRung(settings, engine, self._calibrator(task, name))
 
     def calibrator_path(self, task: Task, rung: str) -> Path:
         """Where the calibrator of `rung` on `task` lives."""
@@ -186,9 +184,7 @@ class Project:
 
     async def aclose(self) -> None:
         """Release every engine."""
-        for engine in self._engines.values():
-            await engine.aclose()
-        self._engines.clear()
+        await self._engines.aclose()
         self._courses.clear()
 
 

@@ -6,9 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from rung.config import Accept, EngineName, Price, ReplayMode, to_nano
+from rung.config import (
+    Accept,
+    EmbeddedSettings,
+    EngineName,
+    KvType,
+    LoadSettings,
+    Pooling,
+    Price,
+    ReplayMode,
+    to_nano,
+)
 from rung.errors import ConfigError
 from rung.policy import Place, Policy
+from rung.prompts import Form
 from rung.task import Privacy
 from rung.userfiles.settings import find_settings, load_settings
 
@@ -115,6 +126,40 @@ def test_every_key_arrives(project: Path) -> None:
     )
 
 
+def test_an_embedded_model_gets_what_is_written_and_good_defaults(project: Path) -> None:
+    """Memory and idle time are shared; how a model is loaded is its rung's."""
+    written = """[rungs.starter]
+engine = "llama_cpp"
+model = "starter"
+[rungs.small]
+engine = "llama_cpp"
+model = "/models/small.gguf"
+adapter = "legal"
+load = { context = 8192, slots = 4, threads = 3, kv_type = "q8_0", pooling = "mean", adapters = { legal = "l.gguf" } }
+[embedded]
+memory_mib = 6000
+idle_s = 60
+"""
+    (project / "rung.toml").write_text(SMALLEST + written)
+    settings = load_settings()
+    starter, small = settings.rungs["starter"], settings.rungs["small"]
+    assert settings.embedded == EmbeddedSettings(memory_mib=6000, idle_s=60)
+    assert (starter.where, starter.load, starter.prompt) == (
+        Place.DEVICE,
+        LoadSettings(),
+        Form.SHORT,
+    )
+    assert (small.adapter, small.prompt) == ("legal", Form.BARE)
+    assert small.load == LoadSettings(
+        context=8192,
+        slots=4,
+        threads=3,
+        kv_type=KvType.Q8_0,
+        pooling=Pooling.MEAN,
+        adapters={"legal": "l.gguf"},
+    )
+
+
 def test_nearest_file_upwards_is_found(project: Path) -> None:
     """The settings of a folder hold for the folders below it."""
     (project / "rung.toml").write_text(SMALLEST)
@@ -140,6 +185,11 @@ where = "{where}"
 base_url = "{url}"
 """
 
+EMBEDDED = """[rungs.small]
+engine = "llama_cpp"
+model = "models/small.gguf"
+"""
+
 MISTAKES = {
     "unknown key": (
         "ledgr = 1\n" + SMALLEST,
@@ -147,7 +197,8 @@ MISTAKES = {
     ),
     "unknown key without a neighbour": (
         SMALLEST.replace("[ladders]", "xyz = 1\n[ladders]").replace('engine = "student"\n', ""),
-        "rung.toml:2: rungs.student.engine is missing: 'student', 'openai' or 'replay'",
+        "rung.toml:2: rungs.student.engine is missing: 'student', 'llama_cpp', 'openai' or "
+        "'replay'",
     ),
     "swapped letters": (
         SMALLEST.replace("model =", "modle ="),
@@ -194,8 +245,8 @@ MISTAKES = {
     ),
     "unknown engine": (
         SMALLEST.replace('"student"\nmodel', '"studen"\nmodel'),
-        "rung.toml:3: rungs.student.engine must be 'student', 'openai' or 'replay', not 'studen'; "
-        "did you mean 'student'?",
+        "rung.toml:3: rungs.student.engine must be 'student', 'llama_cpp', 'openai' or 'replay', "
+        "not 'studen'; did you mean 'student'?",
     ),
     "unknown place": (
         SMALLEST + CLOUD.format(where="sight", url="http://127.0.0.1/v1"),
@@ -263,6 +314,34 @@ MISTAKES = {
         + 'api_key_env = "sk-hunter2"\n',
         "rung.toml:12: rungs.cloud.api_key_env must be the name of an environment variable, "
         "not what it is",
+    ),
+    "embedded elsewhere": (
+        SMALLEST + EMBEDDED + 'where = "site"\n',
+        "rung.toml:10: rungs.small.where must be 'device', not 'site': an embedded model runs on this machine",
+    ),
+    "adapter that is not loaded": (
+        SMALLEST + EMBEDDED + 'adapter = "legl"\nload.adapters = { legal = "lora/legal.gguf" }\n',
+        "rung.toml:10: rungs.small.adapter names 'legl', which is not in rungs.small.load.adapters; "
+        "did you mean 'legal'?",
+    ),
+    "adapter outside": (
+        SMALLEST + EMBEDDED + 'load.adapters = { legal = "../legal.gguf" }\n',
+        "rung.toml:10: rungs.small.load.adapters.legal must stay below the folder of rung.toml, "
+        "not '../legal.gguf'",
+    ),
+    "cache type without flash attention": (
+        SMALLEST + EMBEDDED + 'load = { kv_type = "q8_0", flash_attention = "off" }\n',
+        "rung.toml:10: rungs.small.load.kv_type 'q8_0' needs flash attention; take flash_attention = 'off' out, "
+        "or use 'f16'",
+    ),
+    "context of an absurd size": (
+        SMALLEST + EMBEDDED + "load = { context = 2147483647 }\n",
+        "rung.toml:10: rungs.small.load.context must be a whole number of tokens from 64 to 1,048,576, "
+        "not 2147483647",
+    ),
+    "load of another engine": (
+        SMALLEST.replace("[ladders]", "load = { threads = 1 }\n[ladders]"),
+        "rung.toml:5: rungs.student.load does nothing for engine 'student'; remove it",
     ),
     "replay of nothing": (
         SMALLEST + '[rungs.tape]\nengine = "replay"\nrecording = "a"\nreplays = "studnt"\n',

@@ -3,49 +3,100 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from rung.config import EngineName, RungSettings, Settings
+from rung.config import STARTER, EngineName, RungSettings, Settings
 from rung.engines.protocol import Engine
 from rung.errors import ConfigError
 
+if TYPE_CHECKING:
+    from rung.engines.llama_cpp.fleet import Fleet
 
-def open_engine(settings: Settings, rung: RungSettings, task: str) -> Engine:
-    """The engine of `rung` for `task`; nothing is connected or loaded before its first call.
 
-    Raises:
-        ConfigError: the rung's settings do not say enough.
+class Engines:
+    """Opens the engines of a project and owns what they share: the processes that embedded models run in.
+
+    Args:
+        settings: of the project.
     """
-    return _OPENERS[rung.engine](settings, rung, task)
 
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._open: dict[tuple[str, str], Engine] = {}
+        self._shared_fleet: Fleet | None = None
 
-def engine_key(rung: RungSettings, task: str) -> tuple[str, str]:
-    """Engines with equal keys are one engine: a rung whose model depends on the task has one per task."""
-    return rung.name, task if "{task}" in rung.model else ""
+    def get(self, rung: RungSettings, task: str) -> Engine:
+        """The engine of `rung` for `task`, the same each time; nothing is connected or loaded before its first call.
 
+        Raises:
+            ConfigError: the rung's settings do not say enough.
+        """
+        # a rung whose model depends on the task has one engine per task
+        key = rung.name, task if "{task}" in rung.model else ""
+        if key not in self._open:
+            self._open[key] = self._opened(rung, task)
+        return self._open[key]
 
-def _student(settings: Settings, rung: RungSettings, task: str) -> Engine:
-    from rung.engines.student.engine import StudentEngine  # noqa: PLC0415
+    async def aclose(self) -> None:
+        """Close every engine, then end the processes that embedded models ran in."""
+        for engine in self._open.values():
+            await engine.aclose()
+        self._open.clear()
+        if self._shared_fleet is not None:
+            await self._shared_fleet.aclose()
+            self._shared_fleet = None
 
-    return StudentEngine(settings.path(rung.model.format(task=task)))
+    def _opened(self, rung: RungSettings, task: str) -> Engine:
+        openers: dict[EngineName, Callable[[RungSettings, str], Engine]] = {
+            EngineName.STUDENT: self._student,
+            EngineName.LLAMA_CPP: self._llama_cpp,
+            EngineName.OPENAI: self._openai,
+            EngineName.REPLAY: self._replay,
+        }
+        return openers[rung.engine](rung, task)
 
+    def _student(self, rung: RungSettings, task: str) -> Engine:
+        from rung.engines.student.engine import StudentEngine  # noqa: PLC0415
 
-def _openai(settings: Settings, rung: RungSettings, task: str) -> Engine:
-    from rung.engines.openai.engine import OpenAIEngine  # noqa: PLC0415 - aiohttp takes 100 ms
+        return StudentEngine(self._settings.path(rung.model.format(task=task)))
 
-    return OpenAIEngine(rung)
+    def _llama_cpp(self, rung: RungSettings, task: str) -> Engine:
+        from rung.engines.llama_cpp.engine import LlamaCppEngine  # noqa: PLC0415 - aiohttp
+        from rung.engines.llama_cpp.parameters import parameters_of  # noqa: PLC0415
+        from rung.starter import model_path, training_digests  # noqa: PLC0415
 
+        built_in = rung.model == STARTER
+        path = model_path() if built_in else self._settings.path(rung.model)
+        return LlamaCppEngine(
+            self._fleet(),
+            parameters_of(path, rung.load, root=self._settings.root),
+            prompt=rung.prompt,
+            adapter=rung.adapter,
+            temperature=rung.temperature,
+            seed=rung.seed,
+            timeouts=rung.timeouts,
+            limits=rung.limits,
+            training_digests=training_digests if built_in else None,
+        )
 
-def _replay(settings: Settings, rung: RungSettings, task: str) -> Engine:
-    from rung.engines.replay import ReplayEngine  # noqa: PLC0415
+    def _openai(self, rung: RungSettings, task: str) -> Engine:
+        from rung.engines.openai.engine import OpenAIEngine  # noqa: PLC0415 - aiohttp takes 100 ms
 
-    if rung.recording is None or rung.replays is None:
-        raise ConfigError(f"rungs.{rung.name}: a replay rung needs 'recording' and 'replays'")
-    inner = open_engine(settings, settings.rungs[rung.replays], task)
-    return ReplayEngine(inner, settings.path(rung.recording), rung.mode)
+        return OpenAIEngine(rung)
 
+    def _replay(self, rung: RungSettings, task: str) -> Engine:
+        from rung.engines.replay import ReplayEngine  # noqa: PLC0415
 
-_OPENERS: dict[EngineName, Callable[[Settings, RungSettings, str], Engine]] = {
-    EngineName.STUDENT: _student,
-    EngineName.OPENAI: _openai,
-    EngineName.REPLAY: _replay,
-}
+        if rung.recording is None or rung.replays is None:
+            raise ConfigError(f"rungs.{rung.name}: a replay rung needs 'recording' and 'replays'")
+        inner = self._opened(self._settings.rungs[rung.replays], task)
+        return ReplayEngine(inner, self._settings.path(rung.recording), rung.mode)
+
+    def _fleet(self) -> Fleet:
+        if self._shared_fleet is None:
+            from rung.engines.llama_cpp.fleet import Fleet  # noqa: PLC0415 - psutil
+
+            embedded = self._settings.embedded
+            budget = embedded.memory_mib * 2**20 if embedded.memory_mib is not None else None
+            self._shared_fleet = Fleet(budget_bytes=budget, idle_s=embedded.idle_s)
+        return self._shared_fleet

@@ -11,11 +11,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
+
 from rung.config import (
+    STARTER,
     Accept,
+    EmbeddedSettings,
     EngineName,
+    FlashAttention,
+    KvType,
     LedgerSettings,
     Limits,
+    LoadSettings,
     Price,
     RungSettings,
     Settings,
@@ -23,6 +30,7 @@ from rung.config import (
 )
 from rung.errors import ConfigError, InternalError
 from rung.policy import Place, Policy
+from rung.prompts import Form
 from rung.userfiles.address import address_problem, is_loopback
 from rung.userfiles.document import (
     Document,
@@ -36,7 +44,13 @@ from rung.userfiles.document import (
     shown_value,
     stays_below,
 )
-from rung.userfiles.settings_shape import PriceTable, RungTable, SettingsFile
+from rung.userfiles.settings_shape import (
+    LoadTable,
+    PriceTable,
+    PromptForm,
+    RungTable,
+    SettingsFile,
+)
 from rung.userfiles.shape import read_table
 from rung.userfiles.values import money
 
@@ -47,18 +61,22 @@ SECRET_KEYS = frozenset(
 )
 """Keys that would hold a secret in a file that is meant to be shared; refused without showing the value."""
 
+EMBEDDED = ("prompt", "adapter", "load")
+"""Keys of embedded models."""
 
 NEEDED: dict[EngineName, tuple[str, ...]] = {
     EngineName.STUDENT: ("model",),
+    EngineName.LLAMA_CPP: ("model",),
     EngineName.OPENAI: ("model", "where", "base_url"),
     EngineName.REPLAY: ("recording", "replays"),
 }
 """Keys a rung must have, by its engine."""
 
 NOT_FOR: dict[EngineName, tuple[str, ...]] = {
-    EngineName.STUDENT: ("base_url", "api_key_env", "recording", "replays"),
-    EngineName.OPENAI: ("recording", "replays"),
-    EngineName.REPLAY: ("model", "base_url", "api_key_env", "price"),
+    EngineName.STUDENT: ("base_url", "api_key_env", "recording", "replays", *EMBEDDED),
+    EngineName.LLAMA_CPP: ("base_url", "api_key_env", "recording", "replays"),
+    EngineName.OPENAI: ("recording", "replays", *EMBEDDED),
+    EngineName.REPLAY: ("model", "base_url", "api_key_env", "price", *EMBEDDED),
 }
 """Keys that do nothing for an engine, and so are mistakes."""
 
@@ -134,6 +152,9 @@ class _Settings:
             frontier=frontier,
             tasks_dir=file.tasks_dir,
             certificates_dir=file.certificates_dir,
+            embedded=EmbeddedSettings(
+                memory_mib=file.embedded.memory_mib, idle_s=file.embedded.idle_s
+            ),
         )
 
     def _check_ladders(self) -> None:
@@ -182,10 +203,13 @@ class _Settings:
             return None
         if table.engine is EngineName.REPLAY:
             return self._replay(name, table)
-        if table.engine is EngineName.STUDENT:
-            self._check_student(name, table)
-        else:
-            self._check_address(name, table)
+        match table.engine:
+            case EngineName.STUDENT:
+                self._check_student(name, table)
+            case EngineName.LLAMA_CPP:
+                self._check_embedded(name, table)
+            case _:
+                self._check_address(name, table)
         return self._settled(
             name,
             table,
@@ -253,16 +277,44 @@ class _Settings:
                 retry_budget_s=limits.retry_budget_s,
                 context_tokens=limits.context_tokens,
             ),
+            prompt=_prompt_form(table),
+            adapter=table.adapter,
+            load=_load_settings(table.load),
         )
+
+    def _check_on_device(self, name: str, table: RungTable, why: str) -> None:
+        if table.where not in (None, Place.DEVICE):
+            self._mistakes.add(
+                ("rungs", name, "where"),
+                f"rungs.{name}.where must be 'device', not {table.where.value!r}: {why}",
+            )
+
+    def _check_embedded(self, name: str, table: RungTable) -> None:
+        """An embedded model: its adapters are below this folder and named, its cache can be had."""
+        at = ("rungs", name)
+        self._check_on_device(name, table, "an embedded model runs on this machine")
+        load = table.load or LoadTable()
+        for adapter, path in load.adapters.items():
+            self._check_below((*at, "load", "adapters", adapter), path)
+        if table.adapter is not None and table.adapter not in load.adapters:
+            self._mistakes.add(
+                (*at, "adapter"),
+                f"rungs.{name}.adapter names {table.adapter!r}, which is not in rungs.{name}.load.adapters"
+                + (
+                    did_you_mean(table.adapter, list(load.adapters))
+                    or _declared_here(list(load.adapters))
+                ),
+            )
+        if load.kv_type is not KvType.F16 and load.flash_attention is FlashAttention.OFF:
+            self._mistakes.add(
+                (*at, "load", "kv_type"),
+                f"rungs.{name}.load.kv_type {load.kv_type.value!r} needs flash attention; "
+                "take flash_attention = 'off' out, or use 'f16'",
+            )
 
     def _check_student(self, name: str, table: RungTable) -> None:
         at = ("rungs", name)
-        if table.where not in (None, Place.DEVICE):
-            self._mistakes.add(
-                (*at, "where"),
-                f"rungs.{name}.where must be 'device', not {table.where.value!r}: "
-                "a student runs in this process",
-            )
+        self._check_on_device(name, table, "a student runs in this process")
         try:
             fields = {field for _, field, _, _ in string.Formatter().parse(table.model or "")}
         except ValueError:
@@ -341,6 +393,21 @@ class _Settings:
                 f"{shown_key(at)} must stay below the folder of {FILE_NAME}, "
                 f"not {shown_value(relative)}",
             )
+
+
+def _prompt_form(table: RungTable) -> Form:
+    """The form as written; left out, the one that the model was trained on as far as that is known."""
+    built_in = table.engine is EngineName.LLAMA_CPP and table.model == STARTER
+    asked = table.prompt or (PromptForm.SHORT if built_in else PromptForm.FULL)
+    return Form.SHORT if asked is PromptForm.SHORT else Form.BARE
+
+
+def _load_settings(table: LoadTable | None) -> LoadSettings:
+    return (
+        LoadSettings()
+        if table is None
+        else msgspec.convert(msgspec.to_builtins(table), LoadSettings)
+    )
 
 
 def _policy(file: SettingsFile) -> Policy:

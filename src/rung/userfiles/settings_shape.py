@@ -6,11 +6,25 @@ What one key asks of another is in `settings`.
 from __future__ import annotations
 
 import datetime
+import enum
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta
 
-from rung.config import Accept, EngineName, LedgerSettings, Limits, ReplayMode, Timeouts
+from rung.config import (
+    Accept,
+    EmbeddedSettings,
+    EngineName,
+    FlashAttention,
+    KvType,
+    LedgerSettings,
+    Limits,
+    LoadSettings,
+    Pooling,
+    ReplayMode,
+    Timeouts,
+)
 from rung.policy import Place
 from rung.task import Privacy
 from rung.userfiles.values import END, EnvName, Folder, Format, Money, Name, Seconds, Table
@@ -96,6 +110,78 @@ class LimitsTable(Table, frozen=True):
     ] = None
 
 
+class PromptForm(enum.StrEnum):
+    """The forms of a prompt that a rung may ask for."""
+
+    FULL = "full"
+    SHORT = "short"
+
+
+class LoadTable(Table, frozen=True):
+    """How an embedded model is loaded."""
+
+    context: Annotated[
+        int,
+        Meta(
+            ge=64,
+            le=1_048_576,
+            description="Tokens that prompt and answer of one request may take together.",
+            extra={"must": "a whole number of tokens from 64 to 1,048,576"},
+        ),
+    ] = LoadSettings().context
+    slots: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=64,
+            description="Requests that are worked on at once.",
+            extra={"must": "a whole number from 1 to 64"},
+        ),
+    ] = LoadSettings().slots
+    threads: Annotated[
+        Annotated[int, Meta(ge=1, le=256)] | None,
+        Meta(
+            description="CPU threads; leave it out for one a core.",
+            extra={"must": "a whole number from 1 to 256"},
+        ),
+    ] = None
+    batch_tokens: Annotated[
+        int,
+        Meta(
+            ge=32,
+            le=8192,
+            description="Prompt tokens evaluated at once.",
+            extra={"must": "a whole number from 32 to 8,192"},
+        ),
+    ] = LoadSettings().batch_tokens
+    kv_type: Annotated[KvType, Meta(description="Type of the cache of keys and values.")] = (
+        LoadSettings().kv_type
+    )
+    flash_attention: Annotated[
+        FlashAttention, Meta(description="Needed for a quantised value cache.")
+    ] = LoadSettings().flash_attention
+    gpu_layers: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_000,
+            description="Layers that a GPU computes, where there is one.",
+            extra={"must": "a whole number from 0 to 10,000"},
+        ),
+    ] = LoadSettings().gpu_layers
+    pooling: Annotated[
+        Pooling | None,
+        Meta(description="How a text's embedding is made; leave it out when it does not embed."),
+    ] = None
+    adapters: Annotated[
+        dict[Name, Folder],
+        Meta(
+            description="LoRA adapters by name, GGUF files below this file's folder.",
+            extra={"must": "a table of names and paths below this file's folder"},
+        ),
+    ] = msgspec.field(default_factory=dict)
+
+
 class RungTable(Table, frozen=True):
     """One rung: a named model on an engine."""
 
@@ -104,14 +190,15 @@ class RungTable(Table, frozen=True):
         str | None,
         Meta(
             description="student: folder of the trained artefact, {task} stands for the task's name. "
+            "llama_cpp: path of a GGUF file, or starter for the built-in model. "
             "openai: the model's id on the server. replay: not used."
         ),
     ] = None
     where: Annotated[
         Place | None,
         Meta(
-            description="Where the model runs, for policy. A student runs on the device and a "
-            "replay where the rung it replays runs; both may leave it out."
+            description="Where the model runs, for policy. A student and an embedded model run on the device, "
+            "a replay where the rung it replays runs; they may leave it out."
         ),
     ] = None
     accept: Annotated[
@@ -163,6 +250,34 @@ class RungTable(Table, frozen=True):
     ] = None
     timeouts: TimeoutsTable = TimeoutsTable()
     limits: LimitsTable = LimitsTable()
+    prompt: Annotated[
+        PromptForm | None,
+        Meta(
+            description="llama_cpp: full describes the task, short only names it, for models trained on that. "
+            "Left out: short for the starter model, full for every other."
+        ),
+    ] = None
+    adapter: Annotated[
+        Name | None, Meta(description="llama_cpp: which of load.adapters applies.")
+    ] = None
+    load: Annotated[LoadTable | None, Meta(description="llama_cpp: how the model is loaded.")] = (
+        None
+    )
+
+
+class EmbeddedTable(Table, frozen=True):
+    """What all embedded models share."""
+
+    memory_mib: Annotated[
+        Annotated[int, Meta(ge=64)] | None,
+        Meta(
+            description="Memory that loaded models may take together; left out, most of what is free.",
+            extra={"must": "a whole number of MiB, at least 64"},
+        ),
+    ] = None
+    idle_s: Annotated[
+        Seconds, Meta(description="Seconds without a request after which a model is unloaded.")
+    ] = EmbeddedSettings().idle_s
 
 
 class LedgerTable(Table, frozen=True):
@@ -236,6 +351,7 @@ class SettingsFile(Table, frozen=True):
     policy: PolicyTable = PolicyTable()
     ledger: LedgerTable = LedgerTable()
     frontier: FrontierTable | None = None
+    embedded: EmbeddedTable = EmbeddedTable()
     tasks_dir: Annotated[Folder, Meta(description="Folder of the task files.")] = "tasks"
     certificates_dir: Annotated[Folder, Meta(description="Folder of the certificates.")] = (
         "certificates"

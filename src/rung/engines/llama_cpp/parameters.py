@@ -5,33 +5,13 @@ Two rungs with equal parameters share one child process. What a request may ask 
 
 from __future__ import annotations
 
-import enum
+import os
+from pathlib import Path
 
 import msgspec
+import psutil
 
-
-class KvType(enum.StrEnum):
-    """The type of the key-value cache's elements."""
-
-    F16 = "f16"
-    Q8_0 = "q8_0"
-    Q4_0 = "q4_0"
-
-
-class FlashAttention(enum.StrEnum):
-    """Whether attention is computed without writing its matrix out."""
-
-    AUTO = "auto"
-    ON = "on"
-    OFF = "off"
-
-
-class Pooling(enum.StrEnum):
-    """How token embeddings become the embedding of a text."""
-
-    MEAN = "mean"
-    LAST = "last"
-    CLS = "cls"
+from rung.config import FlashAttention, KvType, LoadSettings, Pooling
 
 
 class Adapter(msgspec.Struct, frozen=True):
@@ -76,3 +56,33 @@ class ModelParameters(msgspec.Struct, frozen=True, kw_only=True):
     adapters: tuple[Adapter, ...] = ()
     memory_mib: int = 16_384
     start_s: float = 120.0
+
+
+def parameters_of(path: Path, load: LoadSettings, *, root: Path) -> ModelParameters:
+    """The parameters that settings ask for; what they leave open is taken from this machine.
+
+    Args:
+        path: of the GGUF file.
+        load: how it is to be loaded.
+        root: the folder that adapters' paths are relative to.
+    """
+    return ModelParameters(
+        path=str(path.absolute()),
+        context=load.context,
+        slots=load.slots,
+        threads=load.threads or _cores(),
+        batch_tokens=load.batch_tokens,
+        kv_type=load.kv_type,
+        flash_attention=load.flash_attention,
+        gpu_layers=load.gpu_layers,
+        pooling=load.pooling,
+        adapters=tuple(
+            Adapter(name, str((root / file).absolute())) for name, file in load.adapters.items()
+        ),
+    )
+
+
+def _cores() -> int:
+    """Cores this process may use; two threads of one core only wait for each other in matrix products."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(allowed or 1, psutil.cpu_count(logical=False) or 1))
