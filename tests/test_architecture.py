@@ -24,6 +24,7 @@ ORDER = [
     ("engines", "trust", "ledger"),
     ("egress", "review"),
     ("project",),
+    ("evidence",),
     ("outcome",),
     ("climb",),
     ("ladder",),

@@ -23,7 +23,8 @@ from rung.batch.runner import BatchJob, run_batch
 from rung.batch.summary import Summary
 from rung.blocking import run_blocking
 from rung.calibration.certifying import certify_target
-from rung.calibration.measuring import HUMAN, Measured, Plan, measure
+from rung.calibration.measuring import Measured, measure
+from rung.calibration.run import HUMAN, Plan
 from rung.cli.calibrate import describe as describe_certificate
 from rung.cli.show import counter, stages
 from rung.cli.train import describe as describe_training

@@ -6,8 +6,9 @@ import time
 
 import msgspec
 
+from rung.config import Accept
+from rung.evidence import Below, Outcome, below_of
 from rung.ids import new_id
-from rung.outcome import Outcome
 from rung.project import Course, OpenRung
 from rung.receipt import Answer, Attempt, JsonValue, Receipt, Standing, Verdict
 from rung.task import Request
@@ -37,6 +38,7 @@ class Climb:
         "_started",
         "_value",
         "attempts",
+        "below",
         "course",
         "digest",
         "id",
@@ -52,6 +54,7 @@ class Climb:
         self.id = new_id()
         self.attempts: list[Attempt] = []
         self._started = time.perf_counter()
+        self.below: Below | None = None
         self._value: JsonValue = None
         self._ended: Judgement | None = None
 
@@ -64,6 +67,10 @@ class Climb:
         else:
             self._ended = Judgement(outcome.verdict, outcome.reason)
         self._value = outcome.value
+        if (
+            rung.settings.accept is Accept.CERTIFIED
+        ):  # its identity is in the certificate's fingerprint
+            self.below = below_of(outcome)
         price = rung.settings.price
         self.attempts.append(
             Attempt(

@@ -197,6 +197,7 @@ class Ladder:
                 [climb.request for climb in climbs],
                 gate=self.gate,
                 receipts=[climb.id for climb in climbs],
+                below=[climb.below for climb in climbs] if climbs[0].attempts else (),
             )
             for climb, outcome in zip(climbs, performed.outcomes, strict=True):
                 climb.add(rung, outcome)

@@ -1,7 +1,7 @@
 """One rung's work on a micro-batch: run the engine, hold the output to its contract, read its signals.
 
-Every failure becomes an outcome with a verdict; nothing is raised for one bad row. Whether an outcome is good
-enough is decided elsewhere (`trust.acceptance`).
+Every failure becomes an outcome with a verdict; nothing is raised for one bad row. What the signals are worth is
+`evidence`'s; whether an outcome is good enough is decided in `trust.acceptance`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import time
 from collections.abc import Sequence
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from rung.egress import EgressGate
 from rung.engines.protocol import (
@@ -23,44 +21,18 @@ from rung.engines.protocol import (
     Generation,
 )
 from rung.errors import EngineError
+from rung.evidence import Below, Outcome, Performed, weigh
 from rung.policy import AllowedSet
 from rung.project import OpenRung
 from rung.prompts import messages
 from rung.receipt import JsonValue, Usage, Verdict
 from rung.task import Kind, Request, Task
-from rung.trust.confidence import confidence_of
 from rung.trust.signals import (
     SignalColumns,
     classification_signals,
     extraction_signals,
     share_in_source,
 )
-
-
-class Outcome(msgspec.Struct, frozen=True, gc=False):
-    """What came of one row on one rung.
-
-    Attributes:
-        value: the output, None when there is none.
-        verdict: why there is nothing to judge, None when `value` keeps the contract.
-        reason: one sentence for people, without the row's text.
-        confidence: calibrated P(correct), None without evidence.
-    """
-
-    value: JsonValue = None
-    verdict: Verdict | None = None
-    reason: str = ""
-    confidence: float | None = None
-    usage: Usage = Usage()
-    latency_ms: float = 0.0
-    first_token_ms: float | None = None
-
-
-class Performed(msgspec.Struct, frozen=True):
-    """Outcomes of a micro-batch in order, and the signals behind them; None where nothing has signals."""
-
-    outcomes: list[Outcome]
-    signals: SignalColumns | None
 
 
 async def perform(
@@ -71,6 +43,7 @@ async def perform(
     *,
     gate: EgressGate,
     receipts: Sequence[str],
+    below: Sequence[Below | None] = (),
 ) -> Performed:
     """Outcomes of `requests` on `rung`, in order. The only place where an engine is given a text.
 
@@ -81,18 +54,23 @@ async def perform(
         requests: the texts, all of one task and label.
         gate: every text passes it first.
         receipts: the receipt id of each request.
+        below: what the rung below made of each request, for the signal of their agreement; empty for none.
 
     Raises:
         PolicyError, StorageError: from the gate; nothing was sent.
     """
     await gate.check(rung.settings, task, allowed, requests, receipts)
     if task.kind is Kind.CLASSIFY:
-        return await _classify(rung, task, requests)
+        performed = await _classify(rung, task, requests)
+    else:
+        performed = await _write(rung, task, requests)
+    return weigh(performed, rung.calibrator, below)
+
+
+async def _write(rung: OpenRung, task: Task, requests: Sequence[Request]) -> Performed:
     outcomes = list(await asyncio.gather(*(_generate(rung, task, r) for r in requests)))
-    if task.kind is not Kind.EXTRACT:
-        return Performed(outcomes, None)
-    signals = _record_signals(outcomes, requests)
-    return Performed(_with_confidence(outcomes, confidence_of(rung.calibrator, signals)), signals)
+    signals = _record_signals(outcomes, requests) if task.kind is Kind.EXTRACT else None
+    return Performed(outcomes, signals)
 
 
 async def _classify(rung: OpenRung, task: Task, requests: Sequence[Request]) -> Performed:
@@ -110,11 +88,10 @@ async def _classify(rung: OpenRung, task: Task, requests: Sequence[Request]) -> 
     except EngineError as error:
         return Performed([_failed(error, _ms(started)) for _ in requests], None)
     share = _ms(started) / len(requests)
-    signals = classification_signals(result.probabilities, texts)
-    confidences = confidence_of(rung.calibrator, signals)
-    confidences[signals.predicted != result.chosen] = np.nan  # the evidence is for another label
     outcomes = [_labelled(result, index, task, share) for index in range(len(requests))]
-    return Performed(_with_confidence(outcomes, confidences), signals)
+    signals = classification_signals(result.probabilities, texts)
+    # where another label was chosen than the likeliest, the evidence is not for the answer
+    return Performed(outcomes, signals.without(signals.predicted != result.chosen))
 
 
 def _labelled(result: Classification, index: int, task: Task, share_ms: float) -> Outcome:
@@ -136,7 +113,7 @@ async def _generate(rung: OpenRung, task: Task, request: Request) -> Outcome:
     try:
         result = await rung.engine.generate(
             GenerateRequest(
-                messages=messages(task, request.typed_input),
+                messages=messages(task, request.typed_input, form=rung.settings.prompt),
                 max_tokens=task.max_output_tokens,
                 schema=task.schema,
                 schema_name=task.name,
@@ -198,18 +175,6 @@ def _leaves(value: JsonValue) -> list[str]:
     if isinstance(value, list):
         return [leaf for part in value for leaf in _leaves(part)]
     return [] if value is None or isinstance(value, bool) else [str(value)]
-
-
-def _with_confidence(
-    outcomes: Sequence[Outcome], confidences: NDArray[np.float64]
-) -> list[Outcome]:
-    """The outcomes with their confidence; NaN is missing evidence, and a failure has none."""
-    return [
-        outcome
-        if outcome.verdict is not None or confidence != confidence  # noqa: PLR0124 - NaN
-        else msgspec.structs.replace(outcome, confidence=confidence)
-        for outcome, confidence in zip(outcomes, confidences.tolist(), strict=True)
-    ]
 
 
 def _failed(error: Exception, latency_ms: float, usage: Usage | None = None) -> Outcome:

@@ -220,6 +220,55 @@ def test_unlabelled_traffic_fits_a_calibrator_on_agreement_with_the_rung_above(
     assert certificate(config).sets[0].fingerprint["small.calibrator"] != "none"
 
 
+def often_wrong(call: Call) -> str | list[Token]:
+    """Wrong on a third of the texts, and as sure of those as of the others."""
+    tokens = hesitant(call)
+    if len(call.text) % 3 or isinstance(tokens, str):
+        return tokens
+    right = next(token.text for token in tokens if token.text in LABELS)
+    other = LABELS[LABELS.index(right) - 1]
+    return [
+        Token(other, t.logprob, ((other, t.logprob), (right, math.log(0.1))))
+        if t.text == right
+        else t
+        for t in tokens
+    ]
+
+
+def test_labelled_rows_of_their_own_fit_calibrators_that_hear_the_rung_below(
+    tmp_path: Path,
+) -> None:
+    """What a rung cannot tell of itself, the student's word for or against it tells."""
+    with Upstream(answer=often_wrong) as upstream:
+        rungs = STUDENT + openai_rung("local", upstream.url, accept="certified")
+        config = write_project(tmp_path, rungs, ("student", "local"))
+        train(config, rows=60)
+        fit = write_suite(tmp_path / "fit.jsonl", examples(200, seed=5))
+        done = calibrate(
+            config, write_suite(tmp_path / "cal.jsonl", examples(250, seed=2)), "--fit", str(fit)
+        )
+        assert done.exit_code == 0, done.output
+        asked = len(upstream.chats)
+        again = calibrate(config, fit, "--fit", str(fit))
+    path = tmp_path / "certificates" / "triage" / "local.calibrator.json"
+    calibrator = json.loads(path.read_bytes())
+    assert calibrator["source"] == "held-out"
+    assert calibrator["weights"][calibrator["columns"].index("support")] > 0
+    assert asked == 450  # each row once: weighing it anew asks no engine
+    assert certificate(config).sets[0].rungs == ("student", "local")
+    assert isinstance(again.exception, SuiteError)
+    assert "among the rows that fit a calibrator" in str(again.exception)
+
+
+def test_rows_a_model_was_trained_on_fit_no_calibrator(project: Path) -> None:
+    """It knows their answers by heart."""
+    learnt = write_suite(project.parent / "learnt.jsonl", examples(20, seed=1))
+    suite = write_suite(project.parent / "cal.jsonl", examples(40, seed=2))
+    done = calibrate(project, suite, "--fit", str(learnt))
+    assert isinstance(done.exception, SuiteError)
+    assert "in the training set of rung 'student'" in str(done.exception)
+
+
 def test_an_engine_that_fails_on_rows_stops_the_calibration(tmp_path: Path) -> None:
     """Leaving its failures out would flatter it."""
     rungs = openai_rung(

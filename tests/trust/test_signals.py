@@ -13,6 +13,7 @@ from rung.trust.signals import (
     classification_signals,
     extraction_signals,
     share_in_source,
+    with_support,
 )
 
 
@@ -72,6 +73,24 @@ def test_values_are_looked_for_in_the_source_without_case_or_spacing() -> None:
     text = "Invoice of  ACME\nLtd, 12 May"
     assert share_in_source(["acme ltd", "12 May", "Paris", " "], text) == pytest.approx(2 / 3)
     assert math.isnan(share_in_source([], text))
+
+
+def test_a_lower_rung_speaks_for_or_against_and_is_replaced_when_asked_again() -> None:
+    """Support is its own score, negative where it answered otherwise, missing where it was not asked."""
+    signals = classification_signals([[0.7, 0.3]] * 3)
+    first = with_support(signals, [True, False, False], [0.9, 0.9, math.nan])
+    assert first.names == (SCORE, "margin", "entropy", "support")
+    np.testing.assert_allclose(first.values[:, 3], [math.log(10), -math.log(10), math.nan])
+    again = with_support(first, [True] * 3, [0.5] * 3)
+    assert again.names == first.names
+    np.testing.assert_allclose(again.values[:, 3], [math.log(2)] * 3)
+
+
+def test_rows_can_lose_their_evidence() -> None:
+    """What is known of another answer is not known of this one."""
+    signals = classification_signals([[0.7, 0.3]] * 2).without(np.array([True, False]))
+    assert np.isnan(signals.values[0]).all()
+    assert np.isfinite(signals.values[1]).all()
 
 
 def test_lengths_that_differ_are_refused() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from rung.calibration.measuring import Measured, Plan, allowed_for
+from rung.calibration.measuring import Measured
+from rung.calibration.run import Plan, allowed_for
 from rung.config import Accept
 from rung.errors import CertificateError
 from rung.project import Project

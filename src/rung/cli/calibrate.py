@@ -11,7 +11,8 @@ import msgspec
 
 from rung.blocking import run_blocking
 from rung.calibration.certifying import Calibrated, certify_target
-from rung.calibration.measuring import HUMAN, Measured, Plan, measure
+from rung.calibration.measuring import Measured, measure
+from rung.calibration.run import HUMAN, Plan
 from rung.cli.options import Share, config_option, json_option
 from rung.cli.show import counter
 from rung.config import Accept
@@ -49,6 +50,12 @@ _file = click.Path(path_type=Path)
     help="Recent traffic: fixes the thresholds to try, and fits missing calibrators on agreement"
     " with the rung above.",
 )
+@click.option(
+    "--fit",
+    "fitting",
+    type=_file,
+    help="Other labelled rows, that nothing was trained on: they fit missing calibrators.",
+)
 @click.option("--truth", default=HUMAN, show_default=True, help="human, or agreement:RUNG.")
 @click.option("--plan", "plan_only", is_flag=True, help="Only say how many labelled rows it takes.")
 @click.option(
@@ -67,6 +74,7 @@ def command(
     suite: Path | None,
     targets: tuple[float, ...],
     unlabelled: Path | None,
+    fitting: Path | None,
     truth: str,
     plan_only: bool,
     coverage: float,
@@ -92,7 +100,12 @@ def command(
     traffic = tuple(iter_unlabelled(unlabelled, found)) if unlabelled is not None else ()
     with counter(quiet=as_json) as progress:
         plan = Plan(
-            task=found, suite=rows, truth=truth, unlabelled=traffic, progress=progress.advance
+            task=found,
+            suite=rows,
+            truth=truth,
+            unlabelled=traffic,
+            progress=progress.advance,
+            fit=load_suite(fitting, found, for_="calibration") if fitting is not None else None,
         )
         if not yes:
             _confirm_cost(project, plan)
@@ -124,7 +137,8 @@ def _confirm_cost(project: Project, plan: Plan) -> None:
 
     An upper estimate: policy may keep rows from a rung, and a rung may not be needed on the traffic.
     """
-    labelled = [len(example.text) for example in plan.suite.examples]
+    fitting = plan.fit.examples if plan.fit is not None else ()
+    labelled = [len(example.text) for example in (*plan.suite.examples, *fitting)]
     traffic = [len(row.text) for row in plan.unlabelled]
     total, rows, currency = 0, 0, "USD"
     for rung in project.settings.ladder(plan.task.ladder):

@@ -23,7 +23,10 @@ SIGNALS_VERSION = 1
 SCORE = "score"
 """The primary column: -log(1 - p) of the answer given; the one that class-conditional terms use."""
 
-RISING = frozenset({SCORE, "margin", "in_source"})
+SUPPORT = "support"
+"""What the rung below says of this answer: its own -log(1 - p), negative where it gave another answer."""
+
+RISING = frozenset({SCORE, "margin", "in_source", SUPPORT})
 """Columns in which more can only mean more trust."""
 
 FALLING = frozenset({"entropy"})
@@ -56,6 +59,11 @@ class SignalColumns:
         """The given rows (a mask or indices)."""
         chosen = np.asarray(rows)
         return SignalColumns(self.names, self.values[chosen], self.predicted[chosen], self.classes)
+
+    def without(self, rows: NDArray[np.bool_]) -> SignalColumns:
+        """The same with the evidence of these rows missing."""
+        values = np.where(rows[:, None], np.nan, self.values)
+        return SignalColumns(self.names, values, self.predicted, self.classes)
 
 
 def classification_signals(
@@ -160,6 +168,31 @@ def extraction_signals(
     none = np.full(len(keeps), -1, dtype=np.intp)
     signals = SignalColumns(tuple(columns), values, none, 0)
     return signals if texts is None else _with_query(signals, texts)
+
+
+def with_support(signals: SignalColumns, agrees: ArrayLike, confidence: ArrayLike) -> SignalColumns:
+    """The signals with the column `support`: what a lower rung's answer to the same question tells of this one.
+
+    Two models that err differently and still agree are seldom both wrong (reference: routing, section 5), and the
+    surer the lower one was, the more its word counts, for or against. A column of that name that they had is replaced.
+
+    Args:
+        signals: of the upper rung.
+        agrees: whether the lower rung gave the same answer, shape (rows,).
+        confidence: the lower rung's own, shape (rows,); NaN where it had none or was not asked.
+
+    Raises:
+        ValueError: the lengths differ.
+    """
+    sure = np.asarray(confidence, dtype=np.float64)
+    same = np.asarray(agrees, dtype=np.bool_)
+    if sure.shape != (len(signals),) or same.shape != sure.shape:
+        raise ValueError("agrees and confidence must be one a row")
+    support = np.where(same, 1.0, -1.0) * doubt_score(sure)
+    kept = [name != SUPPORT for name in signals.names]
+    names = (*(name for name in signals.names if name != SUPPORT), SUPPORT)
+    values = np.column_stack([signals.values[:, kept], support])
+    return SignalColumns(names, values, signals.predicted, signals.classes)
 
 
 def share_in_source(values: Sequence[str], source: str) -> float:
