@@ -1,0 +1,144 @@
+"""What each JSON Schema keyword is to constrained decoding: words only, checked, or beyond any grammar.
+
+The tables say what is worth trying; whether a grammar compiler really takes a schema is asked of it (`checking`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rung.receipt import JsonValue
+
+NEWEST = 2020
+"""The draft a schema has when it does not say: 2020-12."""
+
+DRAFTS: dict[str, int] = {
+    "http://json-schema.org/draft-04/schema": 4,
+    "http://json-schema.org/draft-06/schema": 6,
+    "http://json-schema.org/draft-07/schema": 7,
+    "https://json-schema.org/draft/2019-09/schema": 2019,
+    "https://json-schema.org/draft/2020-12/schema": 2020,
+}
+"""`$schema` without its `#` to the draft's number, or its year from 2019 on."""
+
+SINCE: dict[str, int] = {"const": 6, "prefixItems": 2020}
+"""Keywords that older drafts do not know, and so do not check."""
+
+ANNOTATIONS = frozenset(
+    {
+        "$schema",
+        "$id",
+        "id",
+        "$anchor",
+        "$dynamicAnchor",
+        "$recursiveAnchor",
+        "$vocabulary",
+        "$comment",
+        "$defs",
+        "definitions",
+        "title",
+        "description",
+        "default",
+        "examples",
+        "deprecated",
+        "readOnly",
+        "writeOnly",
+        "contentEncoding",
+        "contentMediaType",
+        "contentSchema",
+    }
+)
+"""Keywords that no value can break; so can no key that begins with `x-`."""
+
+NEVER = frozenset(
+    {
+        "uniqueItems",
+        "contains",
+        "minContains",
+        "maxContains",
+        "not",
+        "if",
+        "then",
+        "else",
+        "dependentRequired",
+        "dependentSchemas",
+        "dependencies",
+        "propertyNames",
+        "unevaluatedProperties",
+        "unevaluatedItems",
+        "$dynamicRef",
+        "$recursiveRef",
+    }
+)
+"""Keywords that a grammar over the text from left to right does not hold."""
+
+PLAIN = frozenset(
+    {
+        "type",
+        "enum",
+        "const",
+        "required",
+        "minLength",
+        "maxLength",
+        "pattern",
+        "format",
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "multipleOf",
+        "minItems",
+        "maxItems",
+        "minProperties",
+        "maxProperties",
+    }
+)
+"""Keywords whose value is kept as it stands."""
+
+ONE_SCHEMA = frozenset({"additionalProperties", "items"})
+SCHEMA_LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
+SCHEMA_TABLES = frozenset({"properties", "patternProperties"})
+
+SUSPECTS = (PLAIN - {"type", "enum", "const", "required"}) | {"oneOf", "patternProperties"}
+"""Keywords that a compiler takes in some schemas and not in others; without one, a schema only allows more."""
+
+LARGEST: dict[str, int] = {
+    "minItems": 4096,
+    "maxItems": 4096,
+    "minProperties": 4096,
+    "maxProperties": 4096,
+    "minLength": 100_000,
+    "maxLength": 100_000,
+}
+"""Counts beyond these are left to validation: in a grammar they cost memory by the gigabyte."""
+
+FORMATS = frozenset(
+    {
+        "date-time",
+        "time",
+        "date",
+        "duration",
+        "email",
+        "hostname",
+        "ipv4",
+        "ipv6",
+        "uuid",
+    }
+)
+"""Formats that every llguidance in use holds text to: the wheel's, and the older one inside the engine."""
+
+
+def asserts_nothing(keyword: str, table: Mapping[str, JsonValue]) -> bool:
+    """Whether a `NEVER` keyword says nothing in the schema `table`, so that leaving it out relaxes nothing."""
+    value = table[keyword]
+    if keyword == "uniqueItems":
+        return value is False
+    if keyword.startswith("unevaluated"):
+        return value is True
+    if keyword in {"minContains", "maxContains"}:
+        return "contains" not in table
+    if keyword in {"then", "else"}:
+        return "if" not in table
+    if keyword == "if":
+        return not {"then", "else"} & set(table)
+    return keyword.startswith("depend") and value == {}
