@@ -164,3 +164,16 @@ def test_the_chart_alone_is_a_whole_svg_file() -> None:
     assert (
         len(root.findall(".//s:circle[@class='chosen']", space)) == 3
     )  # one of them is the legend’s
+
+
+def test_tasks_stand_one_after_the_other_with_ids_of_their_own() -> None:
+    """Each has its tiles, targets and way there; notes and provenance are said once."""
+    one = reports.report()
+    two = msgspec.structs.replace(one, task="booking")
+    page = render(one, two)
+    ids = re.findall(r'id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert {f"task-{one.task}", "task-booking"} <= set(ids)
+    assert 'href="#task-booking"' in page
+    assert page.count('class="tiles"') == 2
+    assert page.count('id="limits"') == page.count('id="provenance"') == 1

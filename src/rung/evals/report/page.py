@@ -1,142 +1,87 @@
 """The report's page: one HTML file that works offline, without scripts, in light and dark, on paper.
 
-Head, headline, notes and provenance are here; what is said of one target is in `sections`.
+Head, tasks, notes and provenance are here; what is said of one target is in `sections`.
 """
 
 from __future__ import annotations
 
-from rung.evals.report.figures import (
-    count,
-    duration_ms,
-    percent,
-    rate,
-    rate_cell,
-    rate_evidence,
-    seconds,
-    speed,
-)
+from collections.abc import Sequence
+
+from rung.evals.report.figures import count, percent, rate, rate_cell
 from rung.evals.report.markup import Markup, join, tag, trusted
-from rung.evals.report.model import ReportData, TargetReport
+from rung.evals.report.model import ReportData
 from rung.evals.report.sections import target_section, why_unmeasured
 from rung.evals.report.style import page_style
 from rung.evals.report.tables import cells, heading, table
+from rung.evals.report.tiles import tiles
 from rung.quantities import amount, counted
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
-def render(data: ReportData) -> str:
-    """The whole page as HTML.
+def render(*tasks: ReportData) -> str:
+    """The whole page as HTML, one part a task; the first one's title is the page's.
 
     Raises:
-        ValueError: `data` has no target.
+        ValueError: there is no task, or one has no target.
     """
-    if not data.targets:
-        raise ValueError("a report needs at least one target")
+    if not tasks or not all(data.targets for data in tasks):
+        raise ValueError("a report needs at least one task, and each at least one target")
+    first = tasks[0]
+    names = counted(len(tasks), "task") if len(tasks) > 1 else f"Task {first.task}"
     body = tag(
         "main",
-        tag("h1", data.title),
-        tag("p", f"Task {data.task} · {data.generated}", class_="lead muted"),
-        _tiles(data, data.targets[0]),
-        _glance(data) if len(data.targets) > 1 else "",
-        *(target_section(target, place) for place, target in enumerate(data.targets, 1)),
-        _notes(data),
-        _provenance(data),
+        tag("h1", first.title),
+        tag("p", f"{names} · {first.generated}", class_="lead muted"),
+        _contents(tasks) if len(tasks) > 1 else "",
+        *(_task(data, alone=len(tasks) == 1) for data in tasks),
+        _notes(tasks),
+        _provenance(tasks),
         tag(
             "footer",
             "Made by Rung. This file holds everything it shows; it loads nothing and sends nothing.",
         ),
     )
-    return (
-        trusted("<!doctype html>\n") + tag("html", _head(data), tag("body", body), lang="en") + "\n"
+    head = _head(first.title if len(tasks) > 1 else f"{first.title} – {first.task}")
+    return trusted("<!doctype html>\n") + tag("html", head, tag("body", body), lang="en") + "\n"
+
+
+def _contents(tasks: Sequence[ReportData]) -> Markup:
+    """Where each task begins, with its headline."""
+    links = []
+    for data in tasks:
+        rows = data.targets[0].rows
+        said = f": {rate(rows.answered, rows.rows)} of {counted(rows.rows)} answered"
+        links.append(tag("li", tag("a", data.task, href=f"#task-{data.task}"), said))
+    return tag("nav", tag("ul", *links), aria_label="Tasks")
+
+
+def _task(data: ReportData, *, alone: bool) -> Markup:
+    """Everything on one task; its heading is the page's when it is alone."""
+    prefix = "" if alone else f"{data.task}-"
+    return join(
+        (
+            "" if alone else heading(data.task, f"task-{data.task}"),
+            tiles(data, data.targets[0]),
+            _glance(data) if len(data.targets) > 1 else "",
+            *(
+                target_section(target, f"{prefix}target-{place}")
+                for place, target in enumerate(data.targets, 1)
+            ),
+        )
     )
 
 
-def _head(data: ReportData) -> Markup:
+def _head(title: str) -> Markup:
     return tag(
         "head",
         tag("meta", charset="utf-8"),
         trusted(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"{data.title} – {data.task}"),
+        tag("title", title),
         tag("style", trusted(page_style())),
     )
-
-
-def _tiles(data: ReportData, target: TargetReport) -> Markup:
-    rows = target.rows
-    here = sum(number for rung, number in rows.answered_by if rung in data.on_device)
-    held = f"{count(rows.held_back)} held back for a person or a bigger model"
-    return tag(
-        "dl",
-        _tile("Rows routed", count(rows.rows), held),
-        _tile("Answered on this device", rate(here, rows.rows), rate_evidence(here, rows.rows)),
-        _bound_tile(target),
-        _measured_tile(target),
-        _saving_tile(data, target),
-        _speed_tile(target),
-        class_="tiles",
-    )
-
-
-def _tile(name: str, figure: str, detail: str, class_: str = "") -> Markup:
-    style = class_ or None
-    return tag(
-        "div",
-        tag("dt", name),
-        tag("dd", tag("strong", figure, class_=style), tag("small", detail)),
-        class_="tile",
-    )
-
-
-def _bound_tile(target: TargetReport) -> Markup:
-    facts = target.facts
-    if facts is None:
-        detail = target.reason or f"no threshold passed at {percent(target.max_error)}"
-        return _tile("Certified bound on error", "not certified", detail, "words")
-    return _tile(
-        "Certified bound on error",
-        f"≤ {percent(facts.max_error)}",
-        f"of accepted answers wrong, with {percent(facts.confidence, 2)} confidence, "
-        "for rows like the certifying ones",
-    )
-
-
-def _measured_tile(target: TargetReport) -> Markup:
-    rows = target.rows
-    name = "Measured error of accepted answers"
-    if not rows.measured:
-        return _tile(name, "not measured", why_unmeasured(target), "words")
-    evidence = rate_evidence(rows.wrong, rows.known_answered)
-    within = rows.wrong <= target.max_error * rows.known_answered
-    against = f"{'within' if within else 'above'} the target of {percent(target.max_error)}"
-    figure = rate(rows.wrong, rows.known_answered)
-    return _tile(name, figure, f"{evidence}; {against}", "good" if within else "bad")
-
-
-def _saving_tile(data: ReportData, target: TargetReport) -> Markup:
-    name = "Saving (estimate)"
-    saving = target.saving
-    if saving is None or target.top_cost is None:
-        return _tile(name, "no estimate", "the top rung has no price", "words")
-    dated = f", prices of {data.price_date}" if data.price_date else ""
-    against = (
-        f"estimated against {amount(target.top_cost, data.currency)} for the top rung alone{dated}"
-    )
-    held = target.held_back_cost
-    left = f"; counts {amount(held, data.currency)} for the rows held back" if held else ""
-    return _tile(name, amount(saving, data.currency), against + left)
-
-
-def _speed_tile(target: TargetReport) -> Markup:
-    name = "Throughput"
-    if target.rows_per_second is None or target.wall_seconds is None:
-        return _tile(name, "not timed", "this run has no wall time", "words")
-    latencies = target.rows.latencies
-    tail = f"; p95 {duration_ms(latencies.p95)} a row" if latencies else ""
-    detail = f"{counted(target.rows.rows)} in {seconds(target.wall_seconds)}{tail}"
-    return _tile(name, f"{speed(target.rows_per_second)} rows/s", detail)
 
 
 def _glance(data: ReportData) -> Markup:
@@ -175,14 +120,14 @@ def _glance(data: ReportData) -> Markup:
     return tag("section", shown, class_="panel", aria_label="All targets")
 
 
-def _notes(data: ReportData) -> Markup:
-    certified = [target.facts for target in data.targets if target.facts]
-    notes = list(data.notes)
-    if any(facts.sampling == "assumed" for facts in certified):
+def _notes(tasks: Sequence[ReportData]) -> Markup:
+    certified = [[target.facts for target in data.targets if target.facts] for data in tasks]
+    notes = list(dict.fromkeys(note for data in tasks for note in data.notes))
+    if any(facts.sampling == "assumed" for each in certified for facts in each):
         notes.append(
             "That the certifying rows are a random draw from the traffic is assumed: no row says how it was drawn."
         )
-    if len(certified) > 1:
+    if any(len(each) > 1 for each in certified):
         notes.append(
             "Each target is a certificate of its own; that all of them hold at once is not claimed."
         )
@@ -197,10 +142,11 @@ def _notes(data: ReportData) -> Markup:
     )
 
 
-def _provenance(data: ReportData) -> Markup:
-    if not data.provenance:
+def _provenance(tasks: Sequence[ReportData]) -> Markup:
+    named = list(dict.fromkeys(pair for data in tasks for pair in data.provenance))
+    if not named:
         return join(())
-    pairs = (join((tag("dt", name), tag("dd", value))) for name, value in data.provenance)
+    pairs = (join((tag("dt", name), tag("dd", value))) for name, value in named)
     return tag(
         "section",
         heading("Where this comes from", "provenance"),

@@ -30,9 +30,8 @@ from rung.quantities import counted
 TABLE_POINTS = 20
 
 
-def target_section(target: TargetReport, place: int) -> Markup:
-    """Everything on one target; `place` numbers it, so that ids on the page stay unique."""
-    name = f"target-{place}"
+def target_section(target: TargetReport, name: str) -> Markup:
+    """Everything on one target; `name` is no other one's on the page, and its ids begin with it."""
     rows = target.rows
     return tag(
         "section",
