@@ -7,6 +7,7 @@ keyword goes. Which of the doubtful keywords must go is the caller's choice (`pl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
@@ -16,6 +17,7 @@ from rung.receipt import JsonValue
 from rung.structured import keywords
 from rung.structured.pointers import Pointer, parsed, shown, value_at
 
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 Table = dict[str, JsonValue]
 
 
@@ -173,10 +175,10 @@ class _Writer:
             return "#"
         if target not in self._names:
             value_at(self._root, target)
-            self._names[target] = _free(target[-1], set(self._names.values()))
+            plain = _UNSAFE.sub("_", target[-1])
+            self._names[target] = _free(plain, set(self._names.values()))
             self._waiting.append(target)
-        name = self._names[target].replace("~", "~0").replace("/", "~1")
-        return f"#/$defs/{name}"
+        return f"#/$defs/{self._names[target]}"
 
     def _target(self, ref: str, at: Pointer) -> Pointer:
         own = str(self._root.get("$id", "")).rstrip("#") if isinstance(self._root, dict) else ""
