@@ -149,7 +149,7 @@ def _task(settings: Settings, task: Task) -> Check:
             "tasks",
             Level.ERROR,
             f"{what}; no rung it may use can do that (a student only classifies)",
-            f"add a rung on engine 'openai' to ladder {task.ladder!r}",
+            f"add a rung on engine 'llama_cpp' or 'openai' to ladder {task.ladder!r}",
         )
     return Check("tasks", Level.OK, f"{what}; {task.privacy.value} text may use {', '.join(able)}")
 

@@ -113,7 +113,7 @@ def test_a_student_cannot_write() -> None:
     assert (
         "error",
         "talk: chat; no rung it may use can do that (a student only classifies)",
-        "add a rung on engine 'openai' to ladder 'default'",
+        "add a rung on engine 'llama_cpp' or 'openai' to ladder 'default'",
     ) in findings()["tasks"]
 
 
