@@ -1,0 +1,250 @@
+"""Many texts between the same two pieces of prompt: label probabilities in few evaluations.
+
+The piece before the texts is evaluated once, as sequence 0, and stays for the next call. Texts are taken in waves: each
+is a sequence that shares the cells of sequence 0, all go through the model together, and only their last tokens give
+an answer. Places of the label trie beyond the root are evaluated the same way, as sequences that share a text's cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+import numpy as np
+
+from rung.engines.llama_cpp.labels import Indices, LabelTrie, Reading, ways_on
+from rung.engines.llama_cpp.scoring.capi import EvaluationFailed, Interrupted, Logits, Model, Run
+from rung.engines.llama_cpp.scoring.wire import ScoreRequest
+from rung.engines.protocol import Probabilities
+from rung.errors import EngineRefused
+
+WAVE = 32
+"""Most texts, or places, evaluated together: more gain nothing, since attention runs over the cells of all of them."""
+
+SEQUENCES = 1 + 2 * WAVE
+"""The prefix, a wave of texts, and a wave of places beyond their roots."""
+
+_TOKEN_BYTES = 256  # no known vocabulary has longer tokens: bounds what is worth tokenising
+
+Stopped = Callable[[], bool]
+
+
+class Scores(msgspec.Struct, frozen=True):
+    """Label probabilities of the texts of a request.
+
+    Attributes:
+        probabilities: (texts, labels) float64, NaN for texts with a problem.
+        prompt_tokens: tokens of each text's whole prompt, 0 where they were not counted.
+        problems: index of a text to why it has no probabilities.
+    """
+
+    probabilities: Probabilities
+    prompt_tokens: tuple[int, ...]
+    problems: dict[int, str]
+
+
+class _Text(msgspec.Struct):
+    """One text on its way: its tokens after the shared prefix and what the model said so far."""
+
+    index: int
+    suffix: list[int]
+    reading: Reading
+    sequence: int = 0
+    problem: str | None = None
+
+
+class Scorer:
+    """Scores labels with one loaded model.
+
+    Args:
+        model: with at least `SEQUENCES` sequences.
+        context: tokens that a prompt and its label may take together.
+        wave_tokens: tokens after the prefix that are evaluated at once, where a text alone is not longer.
+
+    Attributes:
+        context: the same, no more than the model can hold.
+    """
+
+    def __init__(self, model: Model, *, context: int, wave_tokens: int) -> None:
+        self._model = model
+        self._wave_tokens = wave_tokens
+        self.context = min(context, model.context_train, model.cells)
+        self._ends: Indices = np.array(model.vocabulary.ends, dtype=np.int64)
+        self._prefix: list[int] = []
+        self._adapter: str | None = None
+
+    def score(self, request: ScoreRequest, stopped: Stopped) -> Scores:
+        """Label probabilities of every text of a request.
+
+        Args:
+            request: the prompt's pieces, the texts and the labels' spellings.
+            stopped: asked now and then; True gives the request up.
+
+        Raises:
+            EngineRefused: a token is none of this model's, or the adapter is unknown.
+            EngineUnsupported: the labels cannot be told apart.
+            Interrupted: `stopped` said so.
+            EvaluationFailed: the library failed.
+        """
+        self._check(request)
+        trie = LabelTrie(request.surfaces)
+        texts = [self._prepared(request, trie, index) for index in range(len(request.texts))]
+        counts = tuple(
+            len(text.suffix) and len(request.before) + len(text.suffix) for text in texts
+        )
+        prefix = list(request.before)
+        ready = [text for text in texts if text.problem is None]
+        if any(not text.suffix for text in ready):
+            # An answer comes after a token of a text's own, so each gets the last shared one.
+            prefix, last = prefix[:-1], prefix[-1]
+            for text in ready:
+                text.suffix.insert(0, last)
+        try:
+            self._hold(prefix, request.adapter, stopped)
+            for wave in self._waves(ready, trie):
+                self._run(wave, trie, stopped)
+        except (Interrupted, EvaluationFailed):
+            self._prefix = []  # the model forgets everything
+            raise
+        return _scores(texts, trie, counts)
+
+    def _check(self, request: ScoreRequest) -> None:
+        size = self._model.vocabulary.size
+        pieces = [request.before, request.after, *(f for forms in request.surfaces for f in forms)]
+        for piece in pieces:
+            if piece and not (min(piece) >= 0 and max(piece) < size):
+                raise EngineRefused(f"the prompt or a label has a token outside 0 … {size - 1}")
+        if request.adapter is not None and request.adapter not in self._model.adapters:
+            known = ", ".join(self._model.adapters) or "none"
+            raise EngineRefused(f"unknown adapter {request.adapter!r}", hint=f"loaded are: {known}")
+
+    def _prepared(self, request: ScoreRequest, trie: LabelTrie, index: int) -> _Text:
+        """A text, tokenised, with a problem where it cannot be evaluated."""
+        text, fixed = request.texts[index], len(request.before) + len(request.after)
+        prepared = _Text(index, [], Reading(trie))
+        if len(text) > self.context * _TOKEN_BYTES:
+            prepared.problem = (
+                f"the text has {len(text):,} characters, the context holds {self.context:,} tokens"
+            )
+            return prepared
+        prepared.suffix = [*self._model.tokenize(text, parse_special=False), *request.after]
+        needed = len(request.before) + len(prepared.suffix) + trie.longest
+        if needed > self.context:
+            prepared.problem = (
+                f"prompt and label take {needed:,} tokens, the context holds {self.context:,}"
+            )
+        elif not fixed and not prepared.suffix:
+            prepared.problem = "the prompt is empty"
+        return prepared
+
+    def _hold(self, prefix: list[int], adapter: str | None, stopped: Stopped) -> None:
+        """Have exactly `prefix` in sequence 0, evaluating what is not there yet."""
+        if adapter != self._adapter:
+            self._model.clear()
+            self._prefix = []
+            self._model.apply(adapter)
+            self._adapter = adapter
+        common = _common(self._prefix, prefix)
+        if common < len(self._prefix) and not self._model.cut(0, common):
+            self._model.clear()
+            common = 0
+        if common < len(prefix):
+            self._model.evaluate([Run(0, common, prefix[common:], answer=False)], stopped)
+        self._prefix = prefix
+
+    def _waves(self, texts: list[_Text], trie: LabelTrie) -> Iterator[list[_Text]]:
+        """The texts in groups that fit, with room left for the places beyond their roots."""
+        free = self._model.cells - len(self._prefix)
+        limit = min(self._wave_tokens, free - min(WAVE * trie.longest, free // 4))
+        wave: list[_Text] = []
+        tokens = 0
+        for text in texts:
+            if wave and (tokens + len(text.suffix) > limit or len(wave) == WAVE):
+                yield wave
+                wave, tokens = [], 0
+            wave.append(text)
+            tokens += len(text.suffix)
+        if wave:
+            yield wave
+
+    def _run(self, wave: list[_Text], trie: LabelTrie, stopped: Stopped) -> None:
+        """Evaluate some texts to the end."""
+        start = len(self._prefix)
+        runs = []
+        for sequence, text in enumerate(wave, 1):
+            text.sequence = sequence
+            self._model.share(0, sequence)
+            runs.append(Run(sequence, start, text.suffix))
+        answers = self._model.evaluate(runs, stopped)
+        for text, logits in zip(wave, answers, strict=True):
+            self._read(text, trie, 0, logits)
+        room = self._model.cells - start - sum(len(text.suffix) for text in wave)
+        while waiting := [(text, place) for text in wave for place in text.reading.open]:
+            for group in _groups(waiting, trie, room):
+                self._run_places(group, trie, stopped)
+        for text in wave:
+            self._model.cut(text.sequence, 0)
+
+    def _run_places(
+        self, group: Sequence[tuple[_Text, int]], trie: LabelTrie, stopped: Stopped
+    ) -> None:
+        """Evaluate places beyond the root, each on a sequence of its own that is given back."""
+        runs = []
+        for sequence, (text, place) in enumerate(group, 1 + WAVE):
+            self._model.share(text.sequence, sequence)
+            start = len(self._prefix) + len(text.suffix)
+            runs.append(Run(sequence, start, trie.places[place].path))
+        answers = self._model.evaluate(runs, stopped)
+        for run, (text, place), logits in zip(runs, group, answers, strict=True):
+            self._model.cut(run.sequence, 0)
+            self._read(text, trie, place, logits)
+
+    def _read(self, text: _Text, trie: LabelTrie, place: int, logits: Logits) -> None:
+        """Hand an answer to the text's reading, or end the text where the answer is no number."""
+        if text.problem is not None:
+            return
+        highest = logits.max()
+        total = np.exp(logits - highest).sum(dtype=np.float64)
+        if not np.isfinite(total):
+            text.problem = "the model answered with something that is no number"
+            text.reading.open.clear()
+            return
+
+        def probabilities(tokens: Indices) -> Probabilities:
+            wanted: Probabilities = np.exp(logits[tokens].astype(np.float64) - highest)
+            return wanted / total
+
+        text.reading.read(place, ways_on(trie.places[place], probabilities, self._ends))
+
+
+def _scores(texts: list[_Text], trie: LabelTrie, counts: tuple[int, ...]) -> Scores:
+    rows = np.full((len(texts), trie.labels), np.nan)
+    for text in texts:
+        if text.problem is None:
+            rows[text.index] = text.reading.probabilities
+    problems = {text.index: text.problem for text in texts if text.problem is not None}
+    return Scores(rows, counts, problems)
+
+
+def _groups(
+    waiting: list[tuple[_Text, int]], trie: LabelTrie, room: int
+) -> Iterator[list[tuple[_Text, int]]]:
+    """The places in groups whose paths fit into `room` cells."""
+    group: list[tuple[_Text, int]] = []
+    tokens = 0
+    for text, place in waiting:
+        length = len(trie.places[place].path)
+        if group and (tokens + length > room or len(group) == WAVE):
+            yield group
+            group, tokens = [], 0
+        group.append((text, place))
+        tokens += length
+    yield group
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    for count, (left, right) in enumerate(zip(one, other, strict=False)):
+        if left != right:
+            return count
+    return min(len(one), len(other))
