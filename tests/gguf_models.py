@@ -209,7 +209,8 @@ def _weights(
 
     def matrix(rows: int, columns: int, spread: float = 1.0) -> npt.NDArray[np.float16]:
         values = random.standard_normal((rows, columns), dtype=np.float32)
-        return (values * (spread * columns**-0.5)).astype(np.float16)
+        scaled: npt.NDArray[np.float16] = (values * (spread * columns**-0.5)).astype(np.float16)
+        return scaled
 
     norm = np.ones(dim, dtype=norm_type)
     tensors: dict[str, npt.NDArray[Any]] = {"token_embd.weight": matrix(vocab, dim, dim**0.5)}

@@ -1,0 +1,65 @@
+"""How much memory a loaded model will take, estimated from its file before it is loaded.
+
+An estimate for deciding what fits, on the high side for dense models; the child's hard limit is another thing
+(`ModelParameters.memory_mib`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rung.config import KvType
+from rung.engines.llama_cpp.model_file import ModelFile, fingerprint
+from rung.engines.llama_cpp.parameters import ModelParameters
+
+_PROCESS_BYTES = (
+    80 * 1024 * 1024
+)  # interpreter, library and graph of a small model: 47 to 70 MiB measured
+_CONTEXT_STEP = 256  # the engine rounds each slot's context up to this
+
+_BYTES_PER_ELEMENT = {KvType.F16: 2.0, KvType.Q8_0: 34 / 32, KvType.Q4_0: 18 / 32}
+
+
+def footprint(file: ModelFile, parameters: ModelParameters) -> int:
+    """Bytes that the model will take once it is loaded: weights, key-value cache, working memory."""
+    return (
+        files_bytes(file, parameters)
+        + _cache_bytes(file, parameters)
+        + _working_bytes(file, parameters)
+    )
+
+
+def files_bytes(file: ModelFile, parameters: ModelParameters) -> int:
+    """Bytes of all files that are loaded; the parts of a split model are taken to be of one size."""
+    parts = file.metadata.get("split.count", 1)
+    parts = parts if isinstance(parts, int) and parts > 0 else 1
+    adapters = sum(fingerprint(Path(adapter.path)).size for adapter in parameters.adapters)
+    return file.fingerprint.size * parts + adapters
+
+
+def _cache_bytes(file: ModelFile, parameters: ModelParameters) -> int:
+    """Keys and values of every slot's whole context."""
+    layers = file.number("block_count")
+    heads = file.numbers("attention.head_count", 1)
+    head_dim = file.number("embedding_length") // max(1, heads[0] if heads else 1)
+    width = file.number("attention.key_length", head_dim)
+    width += file.number("attention.value_length", head_dim)
+    if f"{file.architecture}.attention.head_count_kv" in file.metadata:
+        per_layer = file.metadata[f"{file.architecture}.attention.head_count_kv"]
+    else:
+        per_layer = heads[0] if heads else 0
+    if isinstance(per_layer, tuple):
+        kv_heads = sum(int(count) for count in per_layer if isinstance(count, int))
+    else:
+        kv_heads = layers * (per_layer if isinstance(per_layer, int) else 0)
+    cells = -(-parameters.context // _CONTEXT_STEP) * _CONTEXT_STEP * parameters.slots
+    return int(cells * kv_heads * width * _BYTES_PER_ELEMENT[parameters.kv_type])
+
+
+def _working_bytes(file: ModelFile, parameters: ModelParameters) -> int:
+    """The process, and the largest tensors of a batch: logits, and the widest activations a few times."""
+    vocabulary = file.lengths.get("tokenizer.ggml.tokens", file.number("vocab_size"))
+    activations = 4 * (
+        file.number("embedding_length") + max(file.numbers("feed_forward_length", 1))
+    )
+    return _PROCESS_BYTES + 4 * parameters.batch_tokens * (vocabulary + activations)

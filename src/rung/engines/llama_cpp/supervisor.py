@@ -1,0 +1,510 @@
+"""Starts one model's child when it is needed, hands out its slots in order, and restarts it when it dies.
+
+What is asked of the child over its socket is `client`'s and `scoring`'s; how several models share the memory is
+`fleet`'s. A lease is a slot: while it is open the child is neither unloaded nor handed to more callers than it has
+slots for. One event loop uses a supervisor at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import enum
+import os
+import shutil
+import tempfile
+import time
+import weakref
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from rung.engines.llama_cpp import watchdog
+from rung.engines.llama_cpp.breaker import Breaker
+from rung.engines.llama_cpp.handshake import Ready
+from rung.engines.llama_cpp.memory import MemoryReading, read_memory
+from rung.engines.llama_cpp.options import SupervisorOptions
+from rung.engines.llama_cpp.parameters import ModelParameters
+from rung.engines.llama_cpp.preflight import Loadable, look_at, prints
+from rung.engines.llama_cpp.process import ChildProcess
+from rung.engines.llama_cpp.role import Role
+from rung.errors import EngineOverloaded, EngineUnavailable, ModelError
+
+_SOCKET_PATH_BYTES = 100  # the kernel takes 104 to 108 with the final zero
+_EPITAPHS = 64
+
+
+class ChildState(enum.StrEnum):
+    """How a model's child is."""
+
+    DOWN = "down"  # not started, or unloaded
+    LOADING = "loading"
+    COLD = "cold"  # loaded, nothing answered yet
+    WARM = "warm"
+    SATURATED = "saturated"  # every slot is leased
+    CRASHED = "crashed"  # it died or failed to start, and was not started again yet
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """The right to one slot of a running child, until its context ends.
+
+    Attributes:
+        socket: path of the Unix socket.
+        key: what every request has to show.
+        generation: which start of the child this is.
+    """
+
+    socket: str
+    key: str
+    generation: int
+
+    def __repr__(self) -> str:
+        return f"Lease(generation={self.generation})"
+
+
+class Admission(Protocol):
+    """Decides which models may be in memory together."""
+
+    async def admit(self, supervisor: Supervisor, needed: int) -> None:
+        """Make room for a model before it is loaded.
+
+        Raises:
+            EngineUnavailable: it never fits.
+            EngineOverloaded: the models that are in use leave no room.
+        """
+        ...
+
+    def changed(self) -> None:
+        """A lease ended or a child is gone: there may be room."""
+        ...
+
+
+class _Anywhere:
+    """Admits everything: a supervisor on its own."""
+
+    async def admit(self, supervisor: Supervisor, needed: int) -> None:
+        """There is nothing to weigh."""
+
+    def changed(self) -> None:
+        """Nobody waits."""
+
+
+class _Running:
+    """A child that is ready, and its leases."""
+
+    def __init__(
+        self, child: ChildProcess, generation: int, loaded: Loadable, ready: Ready
+    ) -> None:
+        self.child = child
+        self.generation = generation
+        self.loaded = loaded
+        self.ready = ready
+        self.leases = 0
+        self.warm = False
+        self.unloaded = False
+        self.watch: asyncio.Task[None] | None = None
+
+
+class Supervisor:
+    """One model's child process.
+
+    Args:
+        parameters: the model.
+        role: what the child does with it; a SCORER has one slot.
+        options: patience.
+        admission: who decides what is in memory together; None for nobody.
+        memory: reads the machine's memory.
+
+    Attributes:
+        parameters: as given.
+        role: as given.
+        last_used: `time.monotonic()` of the last lease's end.
+    """
+
+    def __init__(
+        self,
+        parameters: ModelParameters,
+        role: Role,
+        options: SupervisorOptions = SupervisorOptions(),  # noqa: B008  # frozen
+        *,
+        admission: Admission | None = None,
+        memory: MemoryReading = read_memory,
+    ) -> None:
+        self.parameters = parameters
+        self.role = role
+        self.last_used = time.monotonic()
+        self._options = options
+        self._admission = admission or _Anywhere()
+        self._memory = memory
+        self._breaker = Breaker(options)
+        self._running: _Running | None = None
+        self._starting: asyncio.Task[_Running] | None = None
+        self._needed = 0
+        self._generation = 0
+        self._crashed = False
+        self._closed = False
+        self._waiting = 0
+        self._turn = asyncio.Lock()
+        self._freed = asyncio.Event()
+        self._idle: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._epitaphs: collections.OrderedDict[int, str] = collections.OrderedDict()
+        self._folder: Path | None = None
+        self._failed_prints: object = None
+
+    @property
+    def slots(self) -> int:
+        """Leases that can be open at once."""
+        return self.parameters.slots if self.role is Role.SERVER else 1
+
+    @property
+    def state(self) -> ChildState:
+        """How the child is now."""
+        running = self._alive()
+        if running is not None:
+            if running.leases >= self.slots:
+                return ChildState.SATURATED
+            return ChildState.WARM if running.warm else ChildState.COLD
+        if self._starting is not None:
+            return ChildState.LOADING
+        return ChildState.CRASHED if self._crashed else ChildState.DOWN
+
+    @property
+    def in_flight(self) -> int:
+        """Open leases of the running child."""
+        return self._running.leases if self._running is not None else 0
+
+    @property
+    def in_use(self) -> bool:
+        """Whether somebody holds a lease, waits for one, or the child is being started."""
+        return bool(self.in_flight or self._waiting or self._starting is not None)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Estimated memory of the child, 0 where there is none."""
+        return self._needed
+
+    @property
+    def ready(self) -> Ready | None:
+        """What the running child said of itself."""
+        return self._running.ready if self._running is not None else None
+
+    @property
+    def pid(self) -> int | None:
+        """Process number of the running child."""
+        return self._running.child.pid if self._running is not None else None
+
+    @property
+    def reason(self) -> str:
+        """Why the last child died or failed to start; empty when none did."""
+        return self._breaker.reason
+
+    @contextlib.asynccontextmanager
+    async def lease(self) -> AsyncIterator[Lease]:
+        """A slot of the child, which is started when there is none; slots are given in the order of asking.
+
+        A context that ends without an exception counts as an answer: the child works.
+
+        Raises:
+            EngineUnavailable: the model cannot be loaded, or its child died too often lately; with the reason.
+            EngineOverloaded: too many wait already, or other models in use leave no memory.
+        """
+        running = await self._acquire()
+        try:
+            yield Lease(running.child.socket, running.child.key, running.generation)
+            running.warm = True
+            self._breaker.answered()
+        finally:
+            self._release(running)
+
+    def epitaph(self, lease: Lease) -> str | None:
+        """One sentence why the child of a lease is gone, None while it lives."""
+        running = self._running
+        if running is not None and running.generation == lease.generation:
+            return running.child.epitaph()
+        return self._epitaphs.get(lease.generation, "the engine process is gone")
+
+    async def death(self, lease: Lease, *, within_s: float = 1.0) -> str | None:
+        """Like `epitaph`, but waits a moment: a broken connection is often seen before the end of its process."""
+        running = self._running
+        if running is not None and running.generation == lease.generation:
+            await asyncio.wait({asyncio.wrap_future(running.child.exited)}, timeout=within_s)
+        return self.epitaph(lease)
+
+    async def kill(self, lease: Lease, reason: str) -> None:
+        """End the child of a lease, because its caller found it stuck; the next lease starts a new one.
+
+        Args:
+            lease: one of the child's; one of an earlier child is passed over.
+            reason: completes "the engine process was ended because …".
+        """
+        running = self._running
+        if running is not None and running.generation == lease.generation:
+            running.child.kill(reason)
+            await asyncio.wait({asyncio.wrap_future(running.child.exited)})
+            self._note_exit(running)
+
+    async def unload(self, because: str) -> bool:
+        """End the child to free its memory, unless it is in use.
+
+        Returns:
+            Whether there is no child now.
+        """
+        running = self._alive()
+        if self.in_use:
+            return False
+        if running is not None:
+            await self._end(running, because)
+        return True
+
+    async def aclose(self) -> None:
+        """End the child and remove its folder; open leases get the epitaph. Safe to call twice."""
+        self._closed = True
+        self._stop_idling()
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.wait({self._starting})
+        if self._running is not None:
+            await self._end(self._running, "its supervisor was closed")
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._freed.set()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    async def _acquire(self) -> _Running:
+        """Wait for a turn, a child and a slot."""
+        if self._waiting >= self._options.queue:
+            raise EngineOverloaded(
+                f"{self._waiting} requests wait for the {self.slots} slots of {self._name}",
+                hint="send fewer at once, or give the model more slots",
+            )
+        self._waiting += 1
+        self._stop_idling()
+        try:
+            async with self._turn:
+                while True:
+                    running = await self._current()
+                    if running.leases < self.slots:
+                        self._lend(running)
+                        return running
+                    await self._wait_for_change()
+        finally:
+            self._waiting -= 1
+            self._admission.changed()
+
+    async def _current(self) -> _Running:
+        """The child as it should be: alive, and of the file that is there now."""
+        while (running := self._alive()) is not None:
+            if not _replaced(running.loaded, self.parameters):
+                return running
+            if running.leases:
+                await self._wait_for_change()
+            else:
+                await self._end(running, "its model file was replaced")
+        if self._closed:
+            raise EngineUnavailable(f"{self._name} was closed")
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start())
+            self._starting.add_done_callback(self._started)
+        return await asyncio.shield(self._starting)
+
+    async def _start(self) -> _Running:
+        """Start a child and wait until it is ready.
+
+        Raises:
+            EngineUnavailable: it cannot be loaded, or not now.
+            EngineOverloaded: there is no room.
+        """
+        if self._failed_prints is not None and self._failed_prints != prints(self.parameters):
+            self._breaker, self._failed_prints = Breaker(self._options), None
+        self._check_breaker()
+        try:
+            loadable = await asyncio.to_thread(look_at, self.parameters, self._memory)
+        except ModelError as error:
+            self._crashed = True
+            raise EngineUnavailable(error.message, hint=error.hint) from error
+        await self._admission.admit(self, loadable.needed)
+        self._needed = loadable.needed
+        try:
+            await asyncio.sleep(self._breaker.pause(time.monotonic()))
+            return await self._launch(loadable)
+        except BaseException:
+            self._needed = 0
+            self._admission.changed()
+            raise
+
+    async def _launch(self, loadable: Loadable) -> _Running:
+        """Start the process; it is ended when it is not ready in time or this is cancelled."""
+        self._generation += 1
+        child = ChildProcess(
+            self.parameters,
+            self.role,
+            folder=self._private_folder(),
+            generation=self._generation,
+            address_space=loadable.files_bytes + self.parameters.memory_mib * 1024 * 1024,
+        )
+        try:
+            futures: set[asyncio.Future[Ready] | asyncio.Future[str]]
+            futures = {asyncio.wrap_future(child.ready), asyncio.wrap_future(child.exited)}
+            await asyncio.wait(
+                futures, timeout=self.parameters.start_s, return_when=asyncio.FIRST_COMPLETED
+            )
+        except asyncio.CancelledError:
+            child.kill("its supervisor was closed")
+            raise
+        if not child.ready.done() or not child.alive:
+            child.kill(f"it was not ready after {self.parameters.start_s:g} s")
+            why = await asyncio.wrap_future(child.exited)
+            self._failed_prints = loadable.prints
+            self._breaker.failed_to_start(time.monotonic(), why)
+            raise EngineUnavailable(
+                f"{self._name} could not be loaded: {why}",
+                hint="check that the file is whole and made for this engine",
+            )
+        return self._adopt(child, loadable)
+
+    def _adopt(self, child: ChildProcess, loadable: Loadable) -> _Running:
+        """The child is ready: from here on its end is a crash."""
+        running = _Running(child, self._generation, loadable, child.ready.result())
+        self._running = running
+        self._crashed = False
+        loop = asyncio.get_running_loop()
+
+        def exited(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+                loop.call_soon_threadsafe(self._note_exit, running)
+
+        child.exited.add_done_callback(exited)
+        return running
+
+    def _started(self, task: asyncio.Task[_Running]) -> None:
+        """The start came to its end, good or bad."""
+        self._starting = None
+        if not task.cancelled() and task.exception() is not None:
+            self._crashed = True
+        self._idle_from_now()
+
+    def _check_breaker(self) -> None:
+        wait = self._breaker.refused_for(time.monotonic())
+        if wait > 0:
+            raise EngineUnavailable(
+                f"{self._name} is not started again for another {wait:.0f} s after it failed: "
+                f"{self._breaker.reason}",
+                hint="mend the reason; it is tried again by itself after that time",
+            )
+
+    def _lend(self, running: _Running) -> None:
+        running.leases += 1
+        if running.watch is None:
+            running.watch = asyncio.create_task(
+                watchdog.watch(running.child, self.role, self._options)
+            )
+            self._keep(running.watch)
+
+    def _release(self, running: _Running) -> None:
+        running.leases -= 1
+        self.last_used = time.monotonic()
+        if running.leases == 0 and running.watch is not None:
+            running.watch.cancel()
+            running.watch = None
+            self._idle_from_now()
+        self._freed.set()
+        self._admission.changed()
+
+    async def _wait_for_change(self) -> None:
+        """Wait until a lease ends or the child does."""
+        self._freed.clear()
+        await self._freed.wait()
+
+    def _alive(self) -> _Running | None:
+        """The running child; one that died since the last look is noted."""
+        if self._running is not None and not self._running.child.alive:
+            self._note_exit(self._running)
+        return self._running
+
+    def _note_exit(self, running: _Running) -> None:
+        """A child that had been ready is gone; noted once, however it is noticed."""
+        if self._running is not running:
+            return
+        self._running = None
+        self._needed = 0
+        self._epitaphs[running.generation] = why = running.child.epitaph() or "it is gone"
+        while len(self._epitaphs) > _EPITAPHS:
+            self._epitaphs.popitem(last=False)
+        if not running.unloaded:
+            self._crashed = True
+            self._breaker.crashed(time.monotonic(), why)
+        self._freed.set()
+        self._admission.changed()
+
+    async def _end(self, running: _Running, because: str) -> None:
+        """End a child on purpose and wait until its memory is free."""
+        running.unloaded = True
+        running.child.kill(because)
+        await asyncio.wait({asyncio.wrap_future(running.child.exited)})
+        self._note_exit(running)
+
+    def _idle_from_now(self) -> None:
+        """Unload after a while, unless somebody asks before."""
+        self._stop_idling()
+        if self._options.idle_s is not None and not self._closed and not self.in_use:
+            loop = asyncio.get_running_loop()
+            self._idle = loop.call_later(self._options.idle_s, self._unload_idle)
+
+    def _unload_idle(self) -> None:
+        self._keep(asyncio.create_task(self._unload_quietly()))
+
+    async def _unload_quietly(self) -> None:
+        await self.unload("it was idle")
+
+    def _stop_idling(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        """Hold a task for its life."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _private_folder(self) -> Path:
+        """The folder of the sockets: ours alone, with a path short enough for one.
+
+        Raises:
+            EngineUnavailable: no temporary folder will do.
+        """
+        if self._folder is None or not self._folder.is_dir():
+            self._folder = _make_folder()
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        return self._folder
+
+    @property
+    def _name(self) -> str:
+        return f"the model {Path(self.parameters.path).name!r}"
+
+
+def _replaced(loaded: Loadable, parameters: ModelParameters) -> bool:
+    """Whether other files are there now; a removed one is an error only once it has to be loaded again."""
+    now = prints(parameters)
+    return now is not None and now != loaded.prints
+
+
+def _make_folder() -> Path:
+    for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp")):  # noqa: S108  # mkdtemp makes it private
+        try:
+            folder = tempfile.mkdtemp(prefix="rung-", dir=parent)
+        except OSError:
+            continue
+        if len(os.fsencode(folder)) + len("/999999.sock") <= _SOCKET_PATH_BYTES:
+            return Path(folder)
+        Path(folder).rmdir()
+    raise EngineUnavailable(
+        f"no folder for the engine's socket can be made in {tempfile.gettempdir()!r}",
+        hint="set TMPDIR to a folder with a short path that can be written to",
+    )
