@@ -1,0 +1,267 @@
+"""Requests to the child of one lease, over its Unix socket.
+
+Text is always asked for as a stream: closing the connection is then how a request is given up, and the child's slot is
+free a moment later. What may be asked is `guard`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import aiohttp
+import msgspec
+
+from rung.config import Timeouts
+from rung.engines.llama_cpp.answer import Event, Fault, FaultBody, fault_of
+from rung.engines.llama_cpp.guard import Bounds, Completion, body_of
+from rung.engines.llama_cpp.patience import Patience
+from rung.engines.llama_cpp.supervisor import Lease, Supervisor
+from rung.engines.llama_cpp.template import ChatFormat, Tokens
+from rung.engines.openai.sse import EventStream
+from rung.errors import (
+    EngineError,
+    EngineProtocolError,
+    EngineRefused,
+    EngineTimeout,
+    EngineTruncated,
+    EngineUnavailable,
+)
+
+_SHORT_S = 30.0
+"""For requests that evaluate nothing; the child answers them beside its work."""
+
+_HOST = "http://engine"
+_BODY_BYTES = 256 * 1024 * 1024
+
+
+class _Tokenized(msgspec.Struct, frozen=True):
+    tokens: Tokens
+
+
+class _Props(msgspec.Struct, frozen=True):
+    chat_template: str | None = None
+    bos_token: str = ""
+    eos_token: str = ""
+
+
+class _Vector(msgspec.Struct, frozen=True):
+    embedding: tuple[float, ...]
+    index: int = 0
+
+
+class _Vectors(msgspec.Struct, frozen=True):
+    data: tuple[_Vector, ...]
+
+
+class ServerClient:
+    """Talks to one SERVER child; a context that owns its connections.
+
+    Args:
+        supervisor: of the child.
+        lease: the slot in whose name it asks; must stay open.
+        timeouts: the rung's.
+    """
+
+    def __init__(self, supervisor: Supervisor, lease: Lease, timeouts: Timeouts) -> None:
+        self._supervisor = supervisor
+        self._lease = lease
+        self._timeouts = timeouts
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def name(self) -> str:
+        """The model's file, for messages."""
+        return Path(self._supervisor.parameters.path).name
+
+    @property
+    def generation(self) -> int:
+        """Which start of the child this talks to."""
+        return self._lease.generation
+
+    async def __aenter__(self) -> ServerClient:
+        """Open no connection yet."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.UnixConnector(path=self._lease.socket),
+            timeout=aiohttp.ClientTimeout(total=None),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+            headers={"Authorization": f"Bearer {self._lease.key}"},
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the connections, and with them what is still being worked on."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def tokenize(
+        self, texts: Sequence[str], *, parse_special: bool, add_special: bool = False
+    ) -> list[Tokens]:
+        """The tokens of each text.
+
+        Args:
+            texts: any texts.
+            parse_special: whether text that spells a control token becomes one; never for what a user wrote.
+            add_special: add the tokens that the model wants around every text.
+
+        Raises:
+            EngineError: no answer.
+        """
+        return [await self._tokens(text, parse_special, add_special) for text in texts]
+
+    async def chat_format(self) -> ChatFormat:
+        """How the model wants conversations written.
+
+        Raises:
+            EngineError: no answer.
+        """
+        props = msgspec.json.decode(await self._fetch("props"), type=_Props)
+        around = await self._tokens("a", parse_special=False, add_special=True)
+        (alone,) = await self.tokenize(["a"], parse_special=False)
+        start = next(
+            (i for i in range(len(around)) if around[i : i + len(alone)] == alone), 0
+        )
+        return ChatFormat(
+            template=props.chat_template or None,
+            bos=props.bos_token,
+            eos=props.eos_token,
+            prefix=around[:start],
+        )
+
+    async def embed(self, prompts: Sequence[Tokens], patience: Patience) -> list[tuple[float, ...]]:
+        """One vector a prompt.
+
+        Raises:
+            EngineError: no answer.
+        """
+        body = msgspec.json.encode({"input": prompts, "encoding_format": "float"})
+        raw = await patience.wait(self._fetch("v1/embeddings", body, limit_s=None))
+        data = msgspec.json.decode(raw, type=_Vectors).data
+        if sorted(entry.index for entry in data) != list(range(len(prompts))):
+            raise EngineProtocolError(f"{self.name} gave other than one embedding for each text")
+        return [entry.embedding for entry in sorted(data, key=lambda entry: entry.index)]
+
+    async def idle(self) -> bool:
+        """Whether the child's working loop turns: false when it is stuck in one evaluation for `between_tokens`."""
+        try:
+            await self._fetch("slots", limit_s=self._timeouts.between_tokens)
+        except EngineTimeout:
+            return False
+        return True
+
+    async def complete(
+        self, completion: Completion, bounds: Bounds, patience: Patience
+    ) -> AsyncIterator[Event]:
+        """The events of one completion; close the iterator to give the request up.
+
+        Raises:
+            EngineRefused: the guard does not let it pass, or the child does not take it.
+            EngineTimeout: a limit passed.
+            EngineUnavailable: the child died.
+            EngineTruncated: the stream ended before the answer did.
+        """
+        body = body_of(completion, bounds)
+        events = EventStream()
+        async with self._asked("completion", body, patience) as response:
+            while True:
+                piece = await patience.wait(self._read(response))
+                for data in events.feed(piece) if piece else events.close():
+                    event = _decoded(data)
+                    if event.tokens_predicted:
+                        patience.progress()
+                    yield event
+                    if event.stop:
+                        return
+                if not piece:
+                    raise await self._broken(
+                        EngineTruncated(f"{self.name} broke off before the answer was whole")
+                    )
+
+    async def _tokens(self, text: str, parse_special: bool, add_special: bool) -> Tokens:
+        if not text:
+            return ()
+        try:
+            body = msgspec.json.encode(
+                {"content": text, "parse_special": parse_special, "add_special": add_special}
+            )
+        except UnicodeEncodeError as error:
+            raise EngineRefused(
+                "a text holds half of a surrogate pair, which is no character"
+            ) from error
+        return msgspec.json.decode(await self._fetch("tokenize", body), type=_Tokenized).tokens
+
+    async def _fetch(
+        self, path: str, body: bytes | None = None, *, limit_s: float | None = _SHORT_S
+    ) -> bytes:
+        """The whole of a short answer."""
+        try:
+            async with asyncio.timeout(limit_s), self._asked(path, body) as response:
+                return await response.content.read(_BODY_BYTES)
+        except TimeoutError as error:
+            raise EngineTimeout(f"{self.name} did not answer within {limit_s:g} s") from error
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise await self._broken(None) from error
+
+    @contextlib.asynccontextmanager
+    async def _asked(
+        self, path: str, body: bytes | None, patience: Patience | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer once its status is 200."""
+        if self._session is None:
+            raise EngineUnavailable(f"the connections to {self.name} are closed")
+        asking = self._session.request(
+            "GET" if body is None else "POST",
+            f"{_HOST}/{path}",
+            data=body,
+            headers={"Content-Type": "application/json"} if body is not None else None,
+            allow_redirects=False,
+        )
+        try:
+            response = await (asking if patience is None else patience.wait(asking))
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise await self._broken(None) from error
+        try:
+            if response.status != 200:
+                raise _refusal(response.status, await response.content.read(_BODY_BYTES))
+            yield response
+        finally:
+            response.close()
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        try:
+            return await response.content.readany()
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise await self._broken(None) from error
+
+    async def _broken(self, alive: EngineError | None) -> EngineError:
+        """Why the connection ended: the child's death, or `alive` when it goes on living."""
+        why = await self._supervisor.death(self._lease)
+        if why is None and alive is not None:
+            return alive
+        return EngineUnavailable(f"{self.name}: {why or 'the engine process hung up'}")
+
+
+def _decoded(data: bytes) -> Event:
+    try:
+        return msgspec.json.decode(data, type=Event)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise EngineProtocolError(f"the engine process wrote a broken event: {error}") from error
+
+
+def _refusal(status: int, body: bytes) -> EngineError:
+    try:
+        fault = msgspec.json.decode(body, type=FaultBody).error
+    except (msgspec.DecodeError, RecursionError):
+        fault = Fault("without saying why")
+    return fault_of(msgspec.structs.replace(fault, code=status))

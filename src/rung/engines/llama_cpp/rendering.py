@@ -1,0 +1,96 @@
+"""The program that renders one chat template: a short-lived process, because a template comes with a model file.
+
+A hostile template can overflow the stack or fill the memory of whoever renders it, fuel or not. This process reads
+one job on stdin, writes one result on stdout and knows nothing else; `template` starts it and reads what it says.
+"""
+
+from __future__ import annotations
+
+import datetime
+import resource
+import sys
+
+import msgspec
+
+MOST_BYTES = 1024 * 1024
+"""Longest rendered prompt, contents left out."""
+
+_FUEL = 2_000_000
+_MEMORY = 1024 * 1024 * 1024
+_CPU_S = 5
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What is to be rendered.
+
+    Attributes:
+        template: Jinja source.
+        messages: role and content of each turn.
+        bos, eos: texts of the model's tokens of those names.
+    """
+
+    template: str
+    messages: tuple[tuple[str, str], ...]
+    bos: str = ""
+    eos: str = ""
+
+
+class Rendered(msgspec.Struct, frozen=True):
+    """The text, or in one line why there is none."""
+
+    text: str = ""
+    problem: str | None = None
+
+
+def render(job: Job) -> Rendered:
+    """Render a template the way model files expect it; the model is asked to answer without thinking first."""
+    from minijinja import Environment, TemplateError  # noqa: PLC0415
+
+    said: list[str] = []
+
+    def raise_exception(message: object) -> None:
+        said.append(str(message))
+        raise ValueError(message)
+
+    environment = Environment(
+        fuel=_FUEL,
+        debug=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        pycompat=True,
+        auto_escape_callback=lambda _name: False,
+        globals={"raise_exception": raise_exception, "strftime_now": _today},
+    )
+    try:
+        text = environment.render_str(
+            job.template,
+            messages=[{"role": role, "content": content} for role, content in job.messages],
+            add_generation_prompt=True,
+            enable_thinking=False,
+            bos_token=job.bos,
+            eos_token=job.eos,
+        )
+    except (TemplateError, ValueError, MemoryError) as error:
+        lines = (said[0] if said else str(error)).strip().splitlines() or [type(error).__name__]
+        return Rendered(problem=lines[0][:200])
+    if len(text) > MOST_BYTES:
+        return Rendered(problem=f"it renders to {len(text):,} characters")
+    return Rendered(text)
+
+
+def _today(form: object) -> str:
+    """A date for templates that ask for one: always the same, so that equal prompts are equal."""
+    return datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC).strftime(str(form))
+
+
+def main() -> None:
+    """Render the job on stdin under limits that end this process and no other."""
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    sys.stdout.buffer.write(msgspec.json.encode(render(job)))
+
+
+if __name__ == "__main__":
+    main()
