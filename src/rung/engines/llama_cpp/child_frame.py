@@ -58,9 +58,11 @@ def _take_standard_output() -> int:
     return answer
 
 
-def _limit(address_space: int) -> None:
+def _limit(address_space: int | None) -> None:
     """Bound memory and keep dumps of memory, which would hold user text, off the disk."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if address_space is None:
+        return
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     if most != resource.RLIM_INFINITY:
         address_space = min(address_space, most)

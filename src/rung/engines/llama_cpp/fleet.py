@@ -6,16 +6,16 @@ The one that was used longest ago leaves first, and never one that is in use. Ea
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import msgspec
 
+from rung.engines.llama_cpp.lease import ChildState
 from rung.engines.llama_cpp.memory import MemoryReading, read_memory
 from rung.engines.llama_cpp.options import SupervisorOptions
 from rung.engines.llama_cpp.parameters import ModelParameters
 from rung.engines.llama_cpp.preflight import size_text
 from rung.engines.llama_cpp.role import Role
-from rung.engines.llama_cpp.supervisor import ChildState, Supervisor
+from rung.engines.llama_cpp.supervisor import Supervisor
 from rung.errors import EngineOverloaded, EngineUnavailable
 
 _MIB = 1024 * 1024
@@ -63,27 +63,32 @@ class Fleet:
         """Estimated memory of all models that are loaded or being loaded."""
         return sum(supervisor.memory_bytes for supervisor in self._supervisors.values())
 
-    async def admit(self, supervisor: Supervisor, needed: int) -> None:
+    async def admit(self, model: str, needed: int) -> None:
         """Make room for a model: unload idle ones, wait a while for busy ones.
+
+        Args:
+            model: name for messages.
+            needed: estimated bytes.
 
         Raises:
             EngineUnavailable: it is larger than the budget.
             EngineOverloaded: the models in use leave no room, or something else has taken the machine's memory.
         """
-        name = Path(supervisor.parameters.path).name
         if self._budget is not None and needed > self._budget:
             raise EngineUnavailable(
-                f"the model {name!r} needs about {size_text(needed)} of memory, the budget is "
+                f"{model} needs about {size_text(needed)} of memory, the budget is "
                 f"{size_text(self._budget)}",
                 hint="raise the budget, or choose a smaller model or a shorter context",
             )
         try:
             async with asyncio.timeout(self._options.room_s):
                 while not await self._made_room(needed):
+                    if not any(s.in_flight for s in self._supervisors.values()):
+                        raise TimeoutError  # nothing of ours will make room
                     await self._room.wait()
         except TimeoutError:
             raise EngineOverloaded(
-                f"the model {name!r} needs about {size_text(needed)} of memory, and only "
+                f"{model} needs about {size_text(needed)} of memory, and only "
                 f"{size_text(max(0, self._free()))} are free beside the models in use",
                 hint="try again later, raise the budget, or choose smaller models",
             ) from None

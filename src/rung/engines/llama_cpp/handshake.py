@@ -21,13 +21,13 @@ class Instructions(msgspec.Struct, frozen=True, kw_only=True):
         parameters: the model.
         socket: path of the Unix socket to listen on.
         key: what every request has to show.
-        address_space: bytes of address space the child may take.
+        address_space: bytes of address space the child may take; None for any, which a GPU's driver needs.
     """
 
     parameters: ModelParameters
     socket: str
     key: str
-    address_space: int
+    address_space: int | None
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):

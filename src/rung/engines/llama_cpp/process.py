@@ -6,6 +6,7 @@ kept whatever the loop does. When to start, whom to let in and when to end it is
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import contextlib
 import os
@@ -49,7 +50,7 @@ class ChildProcess:
         role: the program.
         folder: where its socket is made; nobody else may enter it.
         generation: number of this start, for the socket's name.
-        address_space: bytes of address space it may take.
+        address_space: bytes of address space it may take, None for any.
 
     Attributes:
         socket: path of its Unix socket.
@@ -66,7 +67,7 @@ class ChildProcess:
         *,
         folder: Path,
         generation: int,
-        address_space: int,
+        address_space: int | None,
     ) -> None:
         self.socket = str(folder / f"{generation}.sock")
         self.key = secrets.token_urlsafe(32)
@@ -106,6 +107,15 @@ class ChildProcess:
         if self.exited.done():
             return self.exited.result()
         return None if self.alive else self._sentence()
+
+    async def gone(self, *, within_s: float | None = None) -> bool:
+        """Wait until the process is gone, and tell whether it is."""
+        return await _done(self.exited, timeout_s=within_s)
+
+    async def loaded(self, *, within_s: float) -> bool:
+        """Wait until the child is ready or gone or time is up, and tell whether it is ready."""
+        await _done(self.ready, self.exited, timeout_s=within_s)
+        return self.ready.done() and self.alive
 
     def kill(self, because: str) -> None:
         """End it at once; `because` completes "the engine process was ended because …"."""
@@ -172,6 +182,19 @@ class _Lines:
         for line in lines:
             if line.strip():
                 self._take(line[:_LINE_BYTES].decode("utf-8", "replace"))
+
+
+async def _done(*futures: Future[Ready] | Future[str], timeout_s: float | None) -> bool:
+    """Whether the first of some futures comes to its end in time."""
+    waiting = [asyncio.wrap_future(future) for future in futures]
+    try:
+        done, _ = await asyncio.wait(
+            waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        return bool(done)
+    finally:
+        for future in waiting:
+            future.cancel()  # or it would report to a loop that may be closed by then
 
 
 def _environment(threads: int) -> dict[str, str]:

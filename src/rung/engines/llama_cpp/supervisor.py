@@ -10,21 +10,16 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import enum
-import os
-import shutil
-import tempfile
 import time
-import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Protocol
-
-import msgspec
 
 from rung.engines.llama_cpp import watchdog
+from rung.engines.llama_cpp.admission import Admission, Anywhere
 from rung.engines.llama_cpp.breaker import Breaker
+from rung.engines.llama_cpp.folder import SocketFolder
 from rung.engines.llama_cpp.handshake import Ready
+from rung.engines.llama_cpp.lease import ChildState, Lease
 from rung.engines.llama_cpp.memory import MemoryReading, read_memory
 from rung.engines.llama_cpp.options import SupervisorOptions
 from rung.engines.llama_cpp.parameters import ModelParameters
@@ -33,63 +28,9 @@ from rung.engines.llama_cpp.process import ChildProcess
 from rung.engines.llama_cpp.role import Role
 from rung.errors import EngineOverloaded, EngineUnavailable, ModelError
 
-_SOCKET_PATH_BYTES = 100  # the kernel takes 104 to 108 with the final zero
+__all__ = ["ChildState", "Lease", "Supervisor"]
+
 _EPITAPHS = 64
-
-
-class ChildState(enum.StrEnum):
-    """How a model's child is."""
-
-    DOWN = "down"  # not started, or unloaded
-    LOADING = "loading"
-    COLD = "cold"  # loaded, nothing answered yet
-    WARM = "warm"
-    SATURATED = "saturated"  # every slot is leased
-    CRASHED = "crashed"  # it died or failed to start, and was not started again yet
-
-
-class Lease(msgspec.Struct, frozen=True):
-    """The right to one slot of a running child, until its context ends.
-
-    Attributes:
-        socket: path of the Unix socket.
-        key: what every request has to show.
-        generation: which start of the child this is.
-    """
-
-    socket: str
-    key: str
-    generation: int
-
-    def __repr__(self) -> str:
-        return f"Lease(generation={self.generation})"
-
-
-class Admission(Protocol):
-    """Decides which models may be in memory together."""
-
-    async def admit(self, supervisor: Supervisor, needed: int) -> None:
-        """Make room for a model before it is loaded.
-
-        Raises:
-            EngineUnavailable: it never fits.
-            EngineOverloaded: the models that are in use leave no room.
-        """
-        ...
-
-    def changed(self) -> None:
-        """A lease ended or a child is gone: there may be room."""
-        ...
-
-
-class _Anywhere:
-    """Admits everything: a supervisor on its own."""
-
-    async def admit(self, supervisor: Supervisor, needed: int) -> None:
-        """There is nothing to weigh."""
-
-    def changed(self) -> None:
-        """Nobody waits."""
 
 
 class _Running:
@@ -137,7 +78,7 @@ class Supervisor:
         self.role = role
         self.last_used = time.monotonic()
         self._options = options
-        self._admission = admission or _Anywhere()
+        self._admission = admission or Anywhere()
         self._memory = memory
         self._breaker = Breaker(options)
         self._running: _Running | None = None
@@ -152,7 +93,8 @@ class Supervisor:
         self._idle: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._epitaphs: collections.OrderedDict[int, str] = collections.OrderedDict()
-        self._folder: Path | None = None
+        self._folder = SocketFolder()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._failed_prints: object = None
 
     @property
@@ -231,7 +173,7 @@ class Supervisor:
         """Like `epitaph`, but waits a moment: a broken connection is often seen before the end of its process."""
         running = self._running
         if running is not None and running.generation == lease.generation:
-            await asyncio.wait({asyncio.wrap_future(running.child.exited)}, timeout=within_s)
+            await running.child.gone(within_s=within_s)
         return self.epitaph(lease)
 
     async def kill(self, lease: Lease, reason: str) -> None:
@@ -244,7 +186,7 @@ class Supervisor:
         running = self._running
         if running is not None and running.generation == lease.generation:
             running.child.kill(reason)
-            await asyncio.wait({asyncio.wrap_future(running.child.exited)})
+            await running.child.gone()
             self._note_exit(running)
 
     async def unload(self, because: str) -> bool:
@@ -273,12 +215,11 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._freed.set()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        self._folder.remove()
 
     async def _acquire(self) -> _Running:
         """Wait for a turn, a child and a slot."""
+        self._bind()
         if self._waiting >= self._options.queue:
             raise EngineOverloaded(
                 f"{self._waiting} requests wait for the {self.slots} slots of {self._name}",
@@ -298,21 +239,39 @@ class Supervisor:
             self._waiting -= 1
             self._admission.changed()
 
+    def _bind(self) -> None:
+        """Hold on to the loop that is used first: locks and tasks belong to it."""
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise EngineUnavailable(
+                f"the engine process of {self._name} belongs to another event loop",
+                hint="use one loop, and await aclose() before it ends",
+            )
+
     async def _current(self) -> _Running:
         """The child as it should be: alive, and of the file that is there now."""
         while (running := self._alive()) is not None:
-            if not _replaced(running.loaded, self.parameters):
+            if (outdated := self._outdated(running)) is None:
                 return running
             if running.leases:
                 await self._wait_for_change()
             else:
-                await self._end(running, "its model file was replaced")
+                await self._end(running, outdated)
         if self._closed:
             raise EngineUnavailable(f"{self._name} was closed")
         if self._starting is None:
             self._starting = asyncio.create_task(self._start())
             self._starting.add_done_callback(self._started)
         return await asyncio.shield(self._starting)
+
+    def _outdated(self, running: _Running) -> str | None:
+        """Why a living child is not to be used any more; a removed file matters only when it is to be loaded again."""
+        now = prints(self.parameters)
+        if now is not None and now != running.loaded.prints:
+            return "its model file was replaced"
+        return None if Path(running.child.socket).exists() else "its socket was removed"
 
     async def _start(self) -> _Running:
         """Start a child and wait until it is ready.
@@ -329,7 +288,7 @@ class Supervisor:
         except ModelError as error:
             self._crashed = True
             raise EngineUnavailable(error.message, hint=error.hint) from error
-        await self._admission.admit(self, loadable.needed)
+        await self._admission.admit(self._name, loadable.needed)
         self._needed = loadable.needed
         try:
             await asyncio.sleep(self._breaker.pause(time.monotonic()))
@@ -342,32 +301,31 @@ class Supervisor:
     async def _launch(self, loadable: Loadable) -> _Running:
         """Start the process; it is ended when it is not ready in time or this is cancelled."""
         self._generation += 1
+        memory = loadable.files_bytes + self.parameters.memory_mib * 1024 * 1024
         child = ChildProcess(
             self.parameters,
             self.role,
-            folder=self._private_folder(),
+            folder=self._folder.path(),
             generation=self._generation,
-            address_space=loadable.files_bytes + self.parameters.memory_mib * 1024 * 1024,
+            address_space=None if self.parameters.gpu_layers else memory,
         )
         try:
-            futures: set[asyncio.Future[Ready] | asyncio.Future[str]]
-            futures = {asyncio.wrap_future(child.ready), asyncio.wrap_future(child.exited)}
-            await asyncio.wait(
-                futures, timeout=self.parameters.start_s, return_when=asyncio.FIRST_COMPLETED
-            )
+            if await child.loaded(within_s=self.parameters.start_s):
+                return self._adopt(child, loadable)
+            child.kill(f"it was not ready after {self.parameters.start_s:g} s")
         except asyncio.CancelledError:
             child.kill("its supervisor was closed")
             raise
-        if not child.ready.done() or not child.alive:
-            child.kill(f"it was not ready after {self.parameters.start_s:g} s")
-            why = await asyncio.wrap_future(child.exited)
-            self._failed_prints = loadable.prints
-            self._breaker.failed_to_start(time.monotonic(), why)
-            raise EngineUnavailable(
-                f"{self._name} could not be loaded: {why}",
-                hint="check that the file is whole and made for this engine",
-            )
-        return self._adopt(child, loadable)
+        finally:
+            if self._running is None:
+                await child.gone()
+        why = child.epitaph() or ""
+        self._failed_prints = loadable.prints
+        self._breaker.failed_to_start(time.monotonic(), why)
+        raise EngineUnavailable(
+            f"{self._name} could not be loaded: {why}",
+            hint="check that the file is whole and made for this engine",
+        )
 
     def _adopt(self, child: ChildProcess, loadable: Loadable) -> _Running:
         """The child is ready: from here on its end is a crash."""
@@ -447,7 +405,7 @@ class Supervisor:
         """End a child on purpose and wait until its memory is free."""
         running.unloaded = True
         running.child.kill(because)
-        await asyncio.wait({asyncio.wrap_future(running.child.exited)})
+        await running.child.gone()
         self._note_exit(running)
 
     def _idle_from_now(self) -> None:
@@ -473,38 +431,6 @@ class Supervisor:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _private_folder(self) -> Path:
-        """The folder of the sockets: ours alone, with a path short enough for one.
-
-        Raises:
-            EngineUnavailable: no temporary folder will do.
-        """
-        if self._folder is None or not self._folder.is_dir():
-            self._folder = _make_folder()
-            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        return self._folder
-
     @property
     def _name(self) -> str:
         return f"the model {Path(self.parameters.path).name!r}"
-
-
-def _replaced(loaded: Loadable, parameters: ModelParameters) -> bool:
-    """Whether other files are there now; a removed one is an error only once it has to be loaded again."""
-    now = prints(parameters)
-    return now is not None and now != loaded.prints
-
-
-def _make_folder() -> Path:
-    for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp")):  # noqa: S108  # mkdtemp makes it private
-        try:
-            folder = tempfile.mkdtemp(prefix="rung-", dir=parent)
-        except OSError:
-            continue
-        if len(os.fsencode(folder)) + len("/999999.sock") <= _SOCKET_PATH_BYTES:
-            return Path(folder)
-        Path(folder).rmdir()
-    raise EngineUnavailable(
-        f"no folder for the engine's socket can be made in {tempfile.gettempdir()!r}",
-        hint="set TMPDIR to a folder with a short path that can be written to",
-    )

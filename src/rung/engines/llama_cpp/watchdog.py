@@ -16,39 +16,40 @@ from rung.engines.llama_cpp.process import ChildProcess
 from rung.engines.llama_cpp.role import Role
 
 _QUESTION = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+_ANSWER = b"HTTP/1.1 200"
 
 
 async def watch(child: ChildProcess, role: Role, options: SupervisorOptions) -> None:
-    """Look at a child until it is gone; cancelled when its last lease ends."""
+    """Look at a child every `ping_s` until it is gone; cancelled when its last lease ends."""
     loop = asyncio.get_running_loop()
-    answered = loop.time()
+    # Counted in looks, not in time: a loop that was blocked itself costs the child one look at most.
+    misses = 0
+    due = loop.time() + options.ping_s
     while child.alive:
-        await asyncio.sleep(options.ping_s)
-        before = loop.time()
-        with contextlib.suppress(OSError, TimeoutError, EOFError):
-            async with asyncio.timeout(options.unresponsive_s):
-                if await (_answers(child) if role is Role.SERVER else _runs(child)):
-                    answered = loop.time()
-        # Time in which this loop itself did not run is no fault of the child's.
-        answered = max(answered, before - options.unresponsive_s)
-        if loop.time() - answered >= options.unresponsive_s:
+        await asyncio.sleep(due - loop.time())
+        due = loop.time() + options.ping_s
+        seen = await _answers(child, options.ping_s) if role is Role.SERVER else _runs(child)
+        misses = 0 if seen else misses + 1
+        if misses * options.ping_s >= options.unresponsive_s:
             child.kill(f"it did not answer for {options.unresponsive_s:g} s")
 
 
-async def _answers(child: ChildProcess) -> bool:
-    """Whether the server says anything at all."""
-    reader, writer = await asyncio.open_unix_connection(child.socket)
-    try:
-        writer.write(_QUESTION)
-        await writer.drain()
-        return bool(await reader.readexactly(len(b"HTTP/1.1 200")))
-    finally:
-        writer.close()
+async def _answers(child: ChildProcess, within_s: float) -> bool:
+    """Whether the server says that it is well."""
+    with contextlib.suppress(OSError, TimeoutError, EOFError):
+        async with asyncio.timeout(within_s):
+            reader, writer = await asyncio.open_unix_connection(child.socket)
+            try:
+                writer.write(_QUESTION)
+                return await reader.readexactly(len(_ANSWER)) == _ANSWER
+            finally:
+                writer.close()
+    return False
 
 
-async def _runs(child: ChildProcess) -> bool:
+def _runs(child: ChildProcess) -> bool:
     """Whether the process is not stopped."""
     try:
         return psutil.Process(child.pid).status() != psutil.STATUS_STOPPED
     except psutil.Error:
-        return True  # gone: the loop above sees that
+        return True  # gone: the caller sees that
