@@ -4,7 +4,8 @@
 the enforced part for an engine (`gbnf_plan` first, for GBNF). Validation of the finished answer is `task.Contract`'s.
 """
 
+from rung.structured.checking import vocabulary_fits
 from rung.structured.gbnf import gbnf, gbnf_plan
 from rung.structured.planning import SchemaPlan, llguidance_grammar, plan
 
-__all__ = ["SchemaPlan", "gbnf", "gbnf_plan", "llguidance_grammar", "plan"]
+__all__ = ["SchemaPlan", "gbnf", "gbnf_plan", "llguidance_grammar", "plan", "vocabulary_fits"]

@@ -45,6 +45,15 @@ def refusal(schema: JsonValue) -> str | None:
     return said.splitlines()[0].rpartition(_COMPILING)[2][:200] if said else None
 
 
+def vocabulary_fits(tokens: int) -> bool:
+    """Whether the llguidance inside the engine can mask a vocabulary of so many tokens; if not, GBNF can.
+
+    Where the number is 31 modulo 32 it panics on the first string without bounds, and the engine goes on without any
+    constraint (measured with xllamacpp 2026.10.11549).
+    """
+    return tokens % 32 != 31
+
+
 @functools.cache
 def byte_tokenizer() -> LLTokenizer:
     """A tokenizer whose tokens are the 256 bytes and `END`: what it accepts, a grammar accepts."""

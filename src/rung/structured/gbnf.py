@@ -35,8 +35,9 @@ _BASE = {
     "value": "object | array | string | number | boolean | null",
     "object": '"{" ( string ":" value ( "," string ":" value )* )? "}"',
     "array": '"[" ( value ( "," value )* )? "]"',
-    # No \u escapes: half a surrogate pair is no text. No "\x7f", as llguidance.
-    "char": r'[^"\\\x00-\x1F\x7F] | "\\" ["\\/bfnrt]',
+    # No \u escapes and no surrogates: half a pair is no text. Not "everything but", which lets numbers through that
+    # are no characters. No "\x7f", as llguidance.
+    "char": r'[ !#-\[\]-~\u0080-\uD7FF\uE000-\U0010FFFF] | "\\" ["\\/bfnrt]',
     "string": r'"\"" char* "\""',
     # Bounded, because a model that likes digits never stops.
     "integer": '"-"? ( "0" | [1-9] [0-9]{0,15} )',
