@@ -83,7 +83,7 @@ class Fleet:
         try:
             async with asyncio.timeout(self._options.room_s):
                 while not await self._made_room(needed):
-                    if not any(s.in_flight for s in self._supervisors.values()):
+                    if sum(s.in_use for s in self._supervisors.values()) < 2:  # the one that asks
                         raise TimeoutError  # nothing of ours will make room
                     await self._room.wait()
         except TimeoutError:

@@ -237,6 +237,7 @@ class Supervisor:
                     await self._wait_for_change()
         finally:
             self._waiting -= 1
+            self._idle_from_now()
             self._admission.changed()
 
     def _bind(self) -> None:
@@ -253,9 +254,12 @@ class Supervisor:
     async def _current(self) -> _Running:
         """The child as it should be: alive, and of the file that is there now."""
         while (running := self._alive()) is not None:
-            if (outdated := self._outdated(running)) is None:
+            if running.child.ended_because is not None:
+                await running.child.gone()
+                self._note_exit(running)
+            elif (outdated := self._outdated(running)) is None:
                 return running
-            if running.leases:
+            elif running.leases:
                 await self._wait_for_change()
             else:
                 await self._end(running, outdated)
@@ -286,7 +290,7 @@ class Supervisor:
         try:
             loadable = await asyncio.to_thread(look_at, self.parameters, self._memory)
         except ModelError as error:
-            self._crashed = True
+            self._breaker.reason = error.message
             raise EngineUnavailable(error.message, hint=error.hint) from error
         await self._admission.admit(self._name, loadable.needed)
         self._needed = loadable.needed
@@ -411,7 +415,9 @@ class Supervisor:
     def _idle_from_now(self) -> None:
         """Unload after a while, unless somebody asks before."""
         self._stop_idling()
-        if self._options.idle_s is not None and not self._closed and not self.in_use:
+        if self._running is None or self._closed or self.in_use:
+            return
+        if self._options.idle_s is not None:
             loop = asyncio.get_running_loop()
             self._idle = loop.call_later(self._options.idle_s, self._unload_idle)
 

@@ -1,0 +1,323 @@
+"""One model's child: started lazily, leased in order, restarted when it dies, ended when nobody needs it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+from supervised import QUICK, ask, parameters, pid_of, refusal, run, running, until
+
+from rung.engines.llama_cpp.options import SupervisorOptions
+from rung.engines.llama_cpp.role import Role
+from rung.engines.llama_cpp.supervisor import ChildState, Supervisor
+from rung.errors import EngineOverloaded, EngineUnavailable
+
+
+@asynccontextmanager
+async def supervisor(
+    path: Path, options: SupervisorOptions = QUICK, **others: object
+) -> AsyncIterator[Supervisor]:
+    """A supervisor that is closed at the end."""
+    made = Supervisor(parameters(path, **others), Role.SERVER, options)
+    try:
+        yield made
+    finally:
+        await made.aclose()
+
+
+def test_a_child_goes_through_its_states(tiny: Path) -> None:
+    """Nothing runs before the first lease; the child is warm once it has answered, and gone at the end."""
+
+    async def fail(made: Supervisor) -> None:
+        with contextlib.suppress(RuntimeError):
+            async with made.lease():
+                raise RuntimeError
+
+    async def scene() -> list[ChildState]:
+        async with supervisor(tiny) as made:
+            seen = [made.state]
+            first = asyncio.create_task(fail(made))
+            await until(lambda: made.state is not ChildState.DOWN)
+            seen.append(made.state)
+            await first
+            seen.append(made.state)
+            async with made.lease(), made.lease():
+                seen.append(made.state)
+            seen.append(made.state)
+            os.kill(pid_of(made), signal.SIGKILL)
+            await until(lambda: made.state is not ChildState.WARM)
+            seen.append(made.state)
+        return seen
+
+    assert run(scene()) == ["down", "loading", "cold", "saturated", "warm", "crashed"]
+
+
+def test_a_child_answers_to_its_key_only(tiny: Path) -> None:
+    """The socket is its owner's, in a folder that is its owner's, and a wrong key is refused."""
+
+    def mode(path: str | Path) -> int:
+        return stat.S_IMODE(Path(path).stat().st_mode)
+
+    async def scene() -> Path:
+        async with supervisor(tiny) as made, made.lease() as lease:
+            assert (await ask(lease))["tokens_predicted"] == 4
+            wrong = msgspec.structs.replace(lease, key="guess")
+            assert (await ask(wrong))["error"]["code"] == 401
+            assert lease.key not in repr(lease)
+            assert [mode(lease.socket), mode(Path(lease.socket).parent)] == [0o600, 0o700]
+            return Path(lease.socket).parent
+
+    assert not run(scene()).exists()
+
+
+def test_a_child_gets_no_secrets(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither its environment nor its arguments hold a provider's key or its own."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-provider-secret")
+
+    async def scene() -> None:
+        async with supervisor(tiny) as made, made.lease() as lease:
+            process = Path("/proc") / str(pid_of(made))
+            environment = (process / "environ").read_bytes()
+            arguments = (process / "cmdline").read_bytes()
+            for secret in (b"sk-provider-secret", lease.key.encode()):
+                assert secret not in environment + arguments
+            assert b"GOMP_SPINCOUNT=0" in environment
+            assert b"GGML_NO_BACKTRACE=1" in environment
+
+    run(scene())
+
+
+def test_a_child_has_limits(tiny: Path) -> None:
+    """Its address space is bounded, and it leaves no memory dump."""
+
+    async def scene() -> str:
+        async with supervisor(tiny, memory_mib=2048) as made, made.lease():
+            return (Path("/proc") / str(pid_of(made)) / "limits").read_text()
+
+    limits = {line[:25].strip(): line[25:].split()[:2] for line in run(scene()).splitlines()}
+    most = str(2048 * 1024 * 1024 + tiny.stat().st_size)
+    assert limits["Max address space"] == [most, most]
+    assert limits["Max core file size"] == ["0", "0"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_killed_child_costs_its_own_leases_only(tiny: Path, number: signal.Signals) -> None:
+    """The lease learns why its child is gone; the next one gets a new child."""
+
+    async def scene() -> None:
+        async with supervisor(tiny) as made:
+            async with made.lease() as lease:
+                assert made.epitaph(lease) is None
+                os.kill(pid_of(made), number)
+                expected = f"the engine process was ended by {number.name}"
+                assert await made.death(lease) == expected
+                assert made.epitaph(lease) == expected
+            async with made.lease() as again:
+                assert (await ask(again))["tokens_predicted"] == 4
+                assert again.generation == lease.generation + 1
+                assert made.epitaph(again) is None
+                assert made.epitaph(lease) == expected
+
+    run(scene())
+
+
+def test_a_stopped_child_is_ended_while_it_is_leased(tiny: Path) -> None:
+    """SIGSTOP in the middle of a lease: the watchdog ends the child, the next lease works."""
+
+    async def scene() -> None:
+        async with supervisor(tiny) as made:
+            async with made.lease() as lease:
+                os.kill(pid_of(made), signal.SIGSTOP)
+                expected = "the engine process was ended because it did not answer for 0.5 s"
+                assert await made.death(lease, within_s=20) == expected
+            async with made.lease() as again:
+                assert (await ask(again))["tokens_predicted"] == 4
+
+    run(scene())
+
+
+def test_a_child_that_works_hard_is_left_alone(tiny: Path) -> None:
+    """A watched child that generates for many times the watchdog's patience is not taken for stuck."""
+
+    async def scene() -> None:
+        options = msgspec.structs.replace(QUICK, unresponsive_s=1.0)
+        async with supervisor(tiny, options, context=2048) as made, made.lease() as lease:
+            answer = await ask(lease, n_predict=1900, ignore_eos=True)
+            assert answer["tokens_predicted"] == 1900
+            assert made.epitaph(lease) is None
+
+    run(scene())
+
+
+def test_a_caller_can_end_a_child_it_found_stuck(tiny: Path) -> None:
+    """The reason becomes the epitaph; ending a child that is gone already does nothing."""
+
+    async def scene() -> None:
+        async with supervisor(tiny) as made:
+            async with made.lease() as lease:
+                await made.kill(lease, "it sent no token for 3 s")
+                assert (
+                    made.epitaph(lease)
+                    == "the engine process was ended because it sent no token for 3 s"
+                )
+            async with made.lease() as again:
+                await made.kill(lease, "too late")
+                assert made.epitaph(again) is None
+
+    run(scene())
+
+
+def test_five_hundred_leases_on_two_slots_come_in_order(tiny: Path) -> None:
+    """Never more than two at once, each gets its turn, first come first served."""
+    order: list[int] = []
+    most = 0
+
+    async def one(made: Supervisor, number: int) -> None:
+        nonlocal most
+        async with made.lease():
+            order.append(number)
+            most = max(most, made.in_flight)
+            await asyncio.sleep(0)
+
+    async def scene() -> None:
+        async with supervisor(tiny) as made:
+            await asyncio.gather(*(one(made, number) for number in range(500)))
+            assert made.in_flight == 0
+
+    run(scene())
+    assert order == list(range(500))
+    assert most == 2
+
+
+def test_too_many_waiting_are_refused(tiny: Path) -> None:
+    """The queue is bounded."""
+
+    async def scene() -> None:
+        options = msgspec.structs.replace(QUICK, queue=1)
+        async with supervisor(tiny, options, slots=1) as made, made.lease():
+            waiting = asyncio.create_task(refusal(made))
+            await asyncio.sleep(0)
+            error = await refusal(made)
+            assert isinstance(error, EngineOverloaded)
+            assert str(error) == "1 requests wait for the 1 slots of the model 'tiny.gguf'"
+            waiting.cancel()
+
+    run(scene())
+
+
+def test_a_cancelled_wait_leaves_nothing_behind(tiny: Path) -> None:
+    """Cancelled while loading or while waiting for a slot, a lease takes no slot and does not stop the start."""
+
+    async def scene() -> None:
+        async with supervisor(tiny, slots=1) as made:
+            loading = asyncio.create_task(refusal(made))
+            await until(lambda: made.state is ChildState.LOADING)
+            loading.cancel()
+            async with made.lease() as lease:
+                assert lease.generation == 1
+                waiting = asyncio.create_task(refusal(made))
+                await asyncio.sleep(0)
+                waiting.cancel()
+                await asyncio.wait({waiting})
+            async with made.lease():
+                assert made.in_flight == 1
+
+    run(scene())
+
+
+def test_a_crash_loop_opens_the_breaker(tiny: Path) -> None:
+    """After so many deaths a lease is refused at once, with the reason; later one trial is let through."""
+
+    async def scene() -> None:
+        options = msgspec.structs.replace(QUICK, crashes=3)
+        async with supervisor(tiny, options) as made:
+            for _ in range(3):
+                async with made.lease() as lease:
+                    os.kill(pid_of(made), signal.SIGSEGV)
+                    await made.death(lease)
+            error = await refusal(made)
+            assert isinstance(error, EngineUnavailable)
+            assert "is not started again for another" in str(error)
+            assert str(error).endswith("after it failed: the engine process was ended by SIGSEGV")
+            assert made.state is ChildState.CRASHED
+            await asyncio.sleep(QUICK.open_s)
+            async with made.lease() as lease:
+                assert (await ask(lease))["tokens_predicted"] == 4
+
+    run(scene())
+
+
+def test_an_idle_child_is_unloaded_and_comes_back(tiny: Path) -> None:
+    """Nobody asked for a while: the process is gone, and the next lease starts another."""
+
+    async def scene() -> None:
+        options = msgspec.structs.replace(QUICK, idle_s=0.1)
+        async with supervisor(tiny, options) as made:
+            async with made.lease():
+                await asyncio.sleep(0.3)
+                assert made.state is ChildState.COLD
+                pid = pid_of(made)
+            await until(lambda: made.state is ChildState.DOWN)
+            assert not running(pid)
+            assert made.memory_bytes == 0
+            async with made.lease() as lease:
+                assert lease.generation == 2
+
+    run(scene())
+
+
+def test_closing_ends_the_child_and_all_who_wait(tiny: Path) -> None:
+    """Open leases get an epitaph, waiting ones an error, and nothing starts again."""
+
+    async def scene() -> None:
+        async with supervisor(tiny, slots=1) as made:
+            async with made.lease() as lease:
+                waiting = asyncio.create_task(refusal(made))
+                await asyncio.sleep(0)
+                pid = pid_of(made)
+                await made.aclose()
+                assert not running(pid)
+                assert made.epitaph(lease) == (
+                    "the engine process was ended because its supervisor was closed"
+                )
+                assert str(await waiting) == "the model 'tiny.gguf' was closed"
+            assert str(await refusal(made)) == "the model 'tiny.gguf' was closed"
+
+    run(scene())
+
+
+def test_closing_while_loading_ends_the_child(tiny: Path) -> None:
+    """A start that nobody waits for any more leaves no process."""
+
+    async def scene() -> None:
+        async with supervisor(tiny) as made:
+            loading = asyncio.create_task(refusal(made))
+            await until(lambda: made.memory_bytes > 0)
+            await asyncio.sleep(0.02)
+            await made.aclose()
+            loading.cancel()
+            assert made.state is not ChildState.LOADING
+            assert made.pid is None
+
+    run(scene())
+
+
+def test_a_second_loop_is_told_so(tiny: Path) -> None:
+    """A supervisor belongs to the loop that used it first."""
+    made = Supervisor(parameters(tiny), Role.SERVER, QUICK)
+
+    async def first() -> None:
+        async with made.lease():
+            pass
+        await made.aclose()
+
+    run(first())
+    assert "belongs to another event loop" in str(run(refusal(made)))
