@@ -47,6 +47,18 @@ class FaultBody(msgspec.Struct, frozen=True):
     error: Fault = Fault()
 
 
+class Bias(msgspec.Struct, frozen=True):
+    """A token whose chances a request changed."""
+
+    token: int
+
+
+class Decoding(msgspec.Struct, frozen=True):
+    """How an answer was decoded, as far as it is read."""
+
+    logit_bias: tuple[Bias, ...] = ()
+
+
 class Event(msgspec.Struct, frozen=True):
     """One event of a stream; the last one has `stop`."""
 
@@ -57,6 +69,7 @@ class Event(msgspec.Struct, frozen=True):
     completion_probabilities: tuple[Entry, ...] = ()
     stop_type: str = ""
     truncated: bool = False
+    generation_settings: Decoding = Decoding()
     error: Fault | None = None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -17,9 +17,10 @@ import msgspec
 
 from rung.config import Timeouts
 from rung.engines.llama_cpp.answer import Event, Fault, FaultBody, fault_of
-from rung.engines.llama_cpp.guard import Bounds, Completion, body_of
+from rung.engines.llama_cpp.guard import AdapterScale, Bounds, Completion, body_of
+from rung.engines.llama_cpp.lease import Lease
 from rung.engines.llama_cpp.patience import Patience
-from rung.engines.llama_cpp.supervisor import Lease, Supervisor
+from rung.engines.llama_cpp.supervisor import Supervisor
 from rung.engines.llama_cpp.template import ChatFormat, Tokens
 from rung.engines.openai.sse import EventStream
 from rung.errors import (
@@ -46,6 +47,18 @@ class _Props(msgspec.Struct, frozen=True):
     chat_template: str | None = None
     bos_token: str = ""
     eos_token: str = ""
+
+
+class _Meta(msgspec.Struct, frozen=True):
+    n_vocab: int
+
+
+class _Model(msgspec.Struct, frozen=True):
+    meta: _Meta
+
+
+class _Models(msgspec.Struct, frozen=True):
+    data: tuple[_Model, ...]
 
 
 class _Vector(msgspec.Struct, frozen=True):
@@ -127,16 +140,21 @@ class ServerClient:
             EngineError: no answer.
         """
         props = msgspec.json.decode(await self._fetch("props"), type=_Props)
-        around = await self._tokens("a", parse_special=False, add_special=True)
+        (around,) = await self.tokenize(["a"], parse_special=False, add_special=True)
         (alone,) = await self.tokenize(["a"], parse_special=False)
-        start = next(
-            (i for i in range(len(around)) if around[i : i + len(alone)] == alone), 0
-        )
-        return ChatFormat(
-            template=props.chat_template or None,
-            bos=props.bos_token,
-            eos=props.eos_token,
-            prefix=around[:start],
+        start = next((i for i in range(len(around)) if around[i : i + len(alone)] == alone), 0)
+        named = await self.tokenize([props.bos_token, props.eos_token], parse_special=True)
+        bos, eos = (tokens[0] if len(tokens) == 1 else None for tokens in named)
+        return ChatFormat(props.chat_template or None, bos, eos, prefix=around[:start])
+
+    async def vocabulary(self) -> int:
+        """How many tokens the model knows.
+
+        Raises:
+            EngineError: no answer.
+        """
+        return (
+            msgspec.json.decode(await self._fetch("v1/models"), type=_Models).data[0].meta.n_vocab
         )
 
     async def embed(self, prompts: Sequence[Tokens], patience: Patience) -> list[tuple[float, ...]]:
@@ -152,17 +170,9 @@ class ServerClient:
             raise EngineProtocolError(f"{self.name} gave other than one embedding for each text")
         return [entry.embedding for entry in sorted(data, key=lambda entry: entry.index)]
 
-    async def idle(self) -> bool:
-        """Whether the child's working loop turns: false when it is stuck in one evaluation for `between_tokens`."""
-        try:
-            await self._fetch("slots", limit_s=self._timeouts.between_tokens)
-        except EngineTimeout:
-            return False
-        return True
-
     async def complete(
         self, completion: Completion, bounds: Bounds, patience: Patience
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """The events of one completion; close the iterator to give the request up.
 
         Raises:
@@ -187,6 +197,30 @@ class ServerClient:
                     raise await self._broken(
                         EngineTruncated(f"{self.name} broke off before the answer was whole")
                     )
+
+    async def ends(self, adapters: tuple[AdapterScale, ...], bounds: Bounds) -> Tokens:
+        """The tokens that end an answer: those that the child holds back when it is told to go on.
+
+        Raises:
+            EngineError: no answer.
+        """
+        prompt = Completion(prompt=(0,), max_tokens=1, adapters=adapters, ignore_end=True)
+        patience = Patience(self._timeouts, None, self.name)
+        async with contextlib.aclosing(self.complete(prompt, bounds, patience)) as events:
+            held = [event.generation_settings.logit_bias async for event in events if event.stop]
+        return tuple(bias.token for bias in held[0])
+
+    async def turning(self) -> bool:
+        """Whether the child's working loop still turns: false when one step of it takes `between_tokens`.
+
+        Raises:
+            EngineError: the child is gone.
+        """
+        try:
+            await self._fetch("slots", limit_s=self._timeouts.between_tokens)
+        except EngineTimeout:
+            return False
+        return True
 
     async def _tokens(self, text: str, parse_special: bool, add_special: bool) -> Tokens:
         if not text:

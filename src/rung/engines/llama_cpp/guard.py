@@ -19,11 +19,20 @@ MOST_NESTING = 256
 
 MOST_STOPS = 16
 MOST_STOP_BYTES = 256
-MOST_ALTERNATIVES = 128
+MOST_ALTERNATIVES = 1_000_000
+"""As many as a vocabulary may have: label probabilities can need all of them."""
+
 MOST_REPEAT_PENALTY = 10.0
 MOST_TEMPERATURE = 10.0
 MOST_SEED = 2**32 - 1
 
+MOST_LOOSE = 64
+"""Repetitions and optional parts in a grammar that a caller wrote: llama.cpp's work grows with the cube of their
+number, 3 s a token at 128 and minutes at 1,000."""
+
+_TOKENS = 2**31
+_CERTAIN = 1e4
+_LOOSE = frozenset("?*+{")
 _OPENING = frozenset("([{")
 _CLOSING = frozenset(")]}")
 
@@ -49,6 +58,8 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
         repeat_penalty: on tokens among the last `repeat_window`; 1 for none.
         repeat_window: tokens looked back on.
         adapters: the scale of every adapter that is loaded.
+        forced: the token that is generated whatever the model would say; log-probabilities stay the model's.
+        ignore_end: go on where the model would end.
     """
 
     prompt: tuple[int, ...]
@@ -61,6 +72,8 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     repeat_penalty: float = 1.0
     repeat_window: int = 64
     adapters: tuple[AdapterScale, ...] = ()
+    forced: int | None = None
+    ignore_end: bool = False
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -88,6 +101,8 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
     repeat_penalty: float
     repeat_last_n: int
     lora: tuple[AdapterScale, ...]
+    logit_bias: tuple[tuple[int, float], ...]
+    ignore_eos: bool
     stream: bool = True  # the engine notices that a client has left only while it streams
     cache_prompt: bool = True
     return_tokens: bool = True
@@ -122,6 +137,8 @@ def body_of(completion: Completion, bounds: Bounds) -> bytes:
             repeat_penalty=completion.repeat_penalty,
             repeat_last_n=completion.repeat_window,
             lora=completion.adapters,
+            logit_bias=() if completion.forced is None else ((completion.forced, _CERTAIN),),
+            ignore_eos=completion.ignore_end,
         )
     )
 
@@ -143,8 +160,8 @@ def _check_prompt(completion: Completion, bounds: Bounds) -> None:
     if not completion.prompt:
         raise EngineRefused("the prompt is empty")
     check_length(len(completion.prompt), bounds.context)
-    if min(completion.prompt) < 0:
-        raise EngineRefused(f"the prompt holds {min(completion.prompt)}, which is no token")
+    if not 0 <= min(completion.prompt) <= max(completion.prompt) < _TOKENS:
+        raise EngineRefused("the prompt holds a number that is no token")
 
 
 def _check_decoding(completion: Completion, bounds: Bounds) -> None:
@@ -184,6 +201,20 @@ def _check_grammar(grammar: str) -> None:
     if depth > MOST_NESTING:
         raise EngineRefused(
             f"the grammar is nested {depth:,} deep, and at most {MOST_NESTING} levels are taken"
+        )
+
+
+def check_written_grammar(grammar: str) -> None:
+    """Check a grammar in llama.cpp's notation that a caller wrote by hand, beyond what every grammar must keep.
+
+    Raises:
+        EngineRefused: it can keep the engine busy for minutes.
+    """
+    loose = sum(char in _LOOSE for char in grammar)
+    if loose > MOST_LOOSE:
+        raise EngineRefused(
+            f"the grammar has {loose:,} of the signs ? * + {{, and at most {MOST_LOOSE} are taken",
+            hint="ask with a JSON Schema, or write an llguidance grammar",
         )
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Protocol
 
 import msgspec
 
 from rung.engines.llama_cpp.rendering import Job, Rendered
-from rung.errors import EngineRefused, EngineUnavailable
+from rung.errors import EngineRefused, EngineUnavailable, EngineUnsupported
 from rung.task import Message
 
 PLAIN = "{% for message in messages %}{{ message.content }}\n\n{% endfor %}"
@@ -26,13 +26,15 @@ MOST_TEMPLATE_BYTES = 512 * 1024
 ROLES = ("system", "user", "assistant")
 
 _RENDER_S = 10.0
+_HOLE = "\ue002"  # stands for the content that a frame leaves open
+_BOS, _EOS = "\ue003", "\ue004"  # stand for the tokens that templates know by name
 _MARK = re.compile("\ue000([0-9]+)\ue001")
 _KEPT_LAYOUTS = 64
 _KEPT_TEXTS = 256
 _KEPT_CHARS = 32 * 1024  # longer texts are hardly asked twice
 
-# What control tokens look like in the templates in use: <|im_start|>, <s>, [INST], <start_of_turn>, <｜User｜>, [|user|]
-_CONTROL_LIKE = re.compile(r"<[^<>\s]{1,60}>|\[[^\[\]\s]{1,60}\]")
+# What control tokens look like: <|im_start|>, <s>, [INST], <start_of_turn>, <｜User｜>, [|user|]
+_CONTROL_LIKE = re.compile(rf"<[^<>\s]{{1,60}}>|\[[^\[\]\s]{{1,60}}\]|[{_BOS}{_EOS}]")
 
 Tokens = tuple[int, ...]
 
@@ -58,14 +60,22 @@ class ChatFormat(msgspec.Struct, frozen=True):
 
     Attributes:
         template: Jinja source, None for models that have none.
-        bos, eos: texts of its tokens of those names.
+        bos, eos: its tokens of those names, None for none.
         prefix: tokens that begin every prompt.
     """
 
     template: str | None = None
-    bos: str = ""
-    eos: str = ""
+    bos: int | None = None
+    eos: int | None = None
     prefix: Tokens = ()
+
+    @property
+    def named(self) -> dict[str, Tokens]:
+        """What the marks for the two tokens stand for."""
+        return {
+            _BOS: () if self.bos is None else (self.bos,),
+            _EOS: () if self.eos is None else (self.eos,),
+        }
 
 
 class _Gap(msgspec.Struct, frozen=True):
@@ -98,51 +108,88 @@ class _Layout(msgspec.Struct, frozen=True):
     markers: tuple[str, ...]
 
 
+class Frame(msgspec.Struct, frozen=True):
+    """A prompt whose last content is left open, for many texts in the same place.
+
+    Attributes:
+        before: tokens before it.
+        lead, tail: plain text that runs on to the content on either side.
+        after: tokens after it.
+        begun: plain text after the last control token, that the answer runs on to.
+        markers: texts that the content must not hold, because they would shape the conversation.
+    """
+
+    before: Tokens
+    lead: str
+    tail: str
+    after: Tokens
+    begun: str
+    markers: tuple[str, ...]
+
+
 class PromptWriter:
     """Writes prompts for one model.
 
     Args:
         format: the model's.
-        tokenizer: the model's.
     """
 
-    def __init__(self, format: ChatFormat, tokenizer: Tokenizer) -> None:
+    def __init__(self, format: ChatFormat) -> None:
         self._format = format
-        self._tokenizer = tokenizer
         self._layouts: dict[tuple[str, ...], _Layout] = {}
         self._texts: dict[str, Tokens] = {}
 
-    async def tokens(self, messages: Sequence[Message]) -> Tokens:
+    async def tokens(self, messages: Sequence[Message], tokenizer: Tokenizer) -> Tokens:
         """The prompt that asks for the next turn of a conversation.
 
+        Args:
+            messages: the conversation.
+            tokenizer: the model's.
+
         Raises:
-            EngineRefused: a role that no template knows, or one that the model's template refuses.
+            EngineRefused: a role that no template knows, or a conversation that the model's template refuses.
             EngineError: the engine does not answer.
         """
-        before, after = await self.parts(messages)
-        return before + after
-
-    async def parts(self, messages: Sequence[Message]) -> tuple[Tokens, Tokens]:
-        """The prompt in two: what does not depend on the last message's content, and the rest."""
-        layout = await self._layout(messages)
+        layout = await self._layout(messages, tokenizer)
         contents = [message.content for message in _folded(messages, layout.folded)]
-        pieces: list[str | Tokens] = [self._format.prefix]
-        run, start = "", 0
-        for gap, place in zip(layout.gaps, (*layout.order, None), strict=True):
-            run += gap.before
-            if gap.fixed is not None:
-                pieces += [run, gap.fixed]
-                run = gap.after
-            if place is not None:
-                if place == len(contents) - 1:
-                    start = len(pieces)
-                run += contents[place]
-        pieces.append(run)
-        tokens = await self._tokenised(pieces, layout.markers)
-        return _joined(tokens[:start]), _joined(tokens[start:])
+        pieces = _pieces(layout, contents)
+        return self._format.prefix + _joined(
+            await self._tokenised(pieces, layout.markers, tokenizer)
+        )
+
+    async def frame(self, messages: Sequence[Message], tokenizer: Tokenizer) -> Frame:
+        """The prompt around the last message's content, which is taken as empty.
+
+        Raises:
+            EngineUnsupported: the template writes that content more than once.
+            EngineRefused: as `tokens`.
+            EngineError: the engine does not answer.
+        """
+        layout = await self._layout(messages, tokenizer)
+        contents = [message.content for message in _folded(messages, layout.folded)]
+        if layout.order.count(len(contents) - 1) != 1:
+            raise EngineUnsupported("the model's chat template writes the last text more than once")
+        contents[-1] += _HOLE
+        pieces = _pieces(layout, contents)
+        place = max(
+            i for i, piece in enumerate(pieces) if isinstance(piece, str) and _HOLE in piece
+        )
+        run = pieces[place]
+        lead, _, tail = run.rpartition(_HOLE) if isinstance(run, str) else ("", "", "")
+        before = await self._tokenised(pieces[:place], layout.markers, tokenizer)
+        after = await self._tokenised(pieces[place + 1 :], layout.markers, tokenizer)
+        last = pieces[-1]
+        return Frame(
+            before=self._format.prefix + _joined(before),
+            lead=lead,
+            tail=tail,
+            after=_joined(after),
+            begun=last if isinstance(last, str) and place != len(pieces) - 1 else "",
+            markers=layout.markers,
+        )
 
     async def _tokenised(
-        self, pieces: Sequence[str | Tokens], markers: tuple[str, ...]
+        self, pieces: Sequence[str | Tokens], markers: tuple[str, ...], tokenizer: Tokenizer
     ) -> list[Tokens]:
         """Every piece as tokens; texts that were seen lately are not asked for again."""
         missing = {
@@ -151,9 +198,7 @@ class PromptWriter:
             if isinstance(piece, str) and piece and piece not in self._texts
         }
         parts = [part for split in missing.values() for part in split]
-        found = iter(
-            await self._tokenizer.tokenize(parts, parse_special=False) if parts else []
-        )
+        found = iter(await tokenizer.tokenize(parts, parse_special=False) if parts else [])
         fresh = {text: _joined([next(found) for _ in split]) for text, split in missing.items()}
         known = {"": (), **self._texts, **fresh}
         for text, tokens in fresh.items():
@@ -163,16 +208,16 @@ class PromptWriter:
             del self._texts[next(iter(self._texts))]
         return [known[piece] if isinstance(piece, str) else piece for piece in pieces]
 
-    async def _layout(self, messages: Sequence[Message]) -> _Layout:
+    async def _layout(self, messages: Sequence[Message], tokenizer: Tokenizer) -> _Layout:
         roles = tuple(message.role for message in messages)
         if roles not in self._layouts:
-            layout = await self._rendered(roles)
+            layout = await self._rendered(roles, tokenizer)
             if len(self._layouts) >= _KEPT_LAYOUTS:
                 self._layouts.clear()
             self._layouts[roles] = layout
         return self._layouts[roles]
 
-    async def _rendered(self, roles: tuple[str, ...]) -> _Layout:
+    async def _rendered(self, roles: tuple[str, ...], tokenizer: Tokenizer) -> _Layout:
         """The template around marks; a system turn that it refuses or drops goes into the turn after it."""
         _check_roles(roles)
         source = PLAIN if self._format.template is None else self._format.template
@@ -191,49 +236,58 @@ class PromptWriter:
                 f"the model's chat template does not take a conversation of {', '.join(roles)}: {problem}",
                 hint="another model, or one system turn followed by user and assistant in turns",
             )
-        return await self._laid_out(text, folded=folded)
+        gaps, markers = await self._gaps(_MARK.split(text)[::2], tokenizer)
+        order = tuple(map(int, _MARK.findall(text)))
+        return _Layout(gaps, order, folded, markers)
 
     async def _render(self, source: str, roles: tuple[str, ...]) -> tuple[str, str | None]:
         """The text with a mark in the place of every content, and why it is of no use."""
         marked = tuple((role, f"\ue000{i}\ue001") for i, role in enumerate(roles))
-        result = await _in_own_process(Job(source, marked, self._format.bos, self._format.eos))
+        result = await _in_own_process(Job(source, marked, _BOS, _EOS))
         if result.problem is not None:
             return "", result.problem
         seen = {int(mark) for mark in _MARK.findall(result.text)}
         lost = [role for i, role in enumerate(roles) if i not in seen]
         return result.text, f"it leaves out what the {lost[0]} said" if lost else None
 
-    async def _laid_out(self, text: str, *, folded: bool) -> _Layout:
-        parts = _MARK.split(text)
-        texts = parts[::2]
-        likely = sorted({found for part in texts for found in _CONTROL_LIKE.findall(part)})
-        special = await self._tokenizer.tokenize(likely, parse_special=True)
-        plain = await self._tokenizer.tokenize(likely, parse_special=False)
-        control = {
-            text
+    async def _gaps(
+        self, texts: Sequence[str], tokenizer: Tokenizer
+    ) -> tuple[tuple[_Gap, ...], tuple[str, ...]]:
+        """The template's own texts with their control tokens found, and its markers."""
+        named = self._format.named
+        found = {like for text in texts for like in _CONTROL_LIKE.findall(text)}
+        likely = sorted(found - named.keys())
+        special = await tokenizer.tokenize(likely, parse_special=True)
+        plain = await tokenizer.tokenize(likely, parse_special=False)
+        single = [
+            (text, one != other)
             for text, one, other in zip(likely, special, plain, strict=True)
-            if one != other and len(one) == 1
-        }
-        markers = [
-            text
-            for text, one, other in zip(likely, special, plain, strict=True)
-            if one == other and len(one) == 1
+            if len(one) == 1
         ]
-        gaps = [await self._gap(part, control) for part in texts]
+        control = named.keys() | {text for text, is_control in single if is_control}
+        gaps = [await self._gap(text, control, tokenizer) for text in texts]
         gaps[0] = self._begun(gaps[0])
-        return _Layout(tuple(gaps), tuple(map(int, parts[1::2])), folded, tuple(markers))
+        return tuple(gaps), tuple(text for text, is_control in single if not is_control)
 
-    async def _gap(self, text: str, control: set[str]) -> _Gap:
+    async def _gap(self, text: str, control: Set[str], tokenizer: Tokenizer) -> _Gap:
         """One stretch of template text, its control tokens found."""
-        places = [m for m in _CONTROL_LIKE.finditer(text) if m[0] in control]
+        places = [found for found in _CONTROL_LIKE.finditer(text) if found[0] in control]
         start, end = (places[0].start(), places[-1].end()) if places else (len(text), len(text))
-        before, fixed, after = text[:start], text[start:end], text[end:]
-        specials = await self._tokenizer.tokenize([before, fixed, after], parse_special=True)
-        plains = await self._tokenizer.tokenize([before, after], parse_special=False)
-        if [specials[0], specials[2]] != plains:  # a control token of a shape nobody has met
-            (whole,) = await self._tokenizer.tokenize([text], parse_special=True)
-            return _Gap("", whole, "")
-        return _Gap(before, specials[1], after) if places else _Gap(text, None, "")
+        plain = [text[:start], text[end:]]
+        read = await tokenizer.tokenize(plain, parse_special=True)
+        if read != await tokenizer.tokenize(plain, parse_special=False):
+            # A control token of a shape nobody has met: no content runs on to this text.
+            return _Gap("", await self._fixed(text, tokenizer), "")
+        if not places:
+            return _Gap(text, None, "")
+        return _Gap(text[:start], await self._fixed(text[start:end], tokenizer), text[end:])
+
+    async def _fixed(self, text: str, tokenizer: Tokenizer) -> Tokens:
+        """Template text as tokens, control tokens read."""
+        named = self._format.named
+        parts = re.split(f"([{_BOS}{_EOS}])", text)
+        plain = iter(await tokenizer.tokenize(parts[::2], parse_special=True))
+        return _joined([named[part] if part in named else next(plain) for part in parts])
 
     def _begun(self, gap: _Gap) -> _Gap:
         """The first stretch without the tokens that begin every prompt anyway."""
@@ -241,6 +295,20 @@ class PromptWriter:
         if not prefix or gap.fixed is None or gap.before or gap.fixed[: len(prefix)] != prefix:
             return gap
         return msgspec.structs.replace(gap, fixed=gap.fixed[len(prefix) :])
+
+
+def _pieces(layout: _Layout, contents: Sequence[str]) -> list[str | Tokens]:
+    """Fixed tokens and the runs of plain text between them, contents in their places."""
+    pieces: list[str | Tokens] = []
+    run = ""
+    for gap, place in zip(layout.gaps, (*layout.order, None), strict=True):
+        run += gap.before
+        if gap.fixed is not None:
+            pieces += [run, gap.fixed]
+            run = gap.after
+        if place is not None:
+            run += contents[place]
+    return [*pieces, run]
 
 
 def broken(text: str, markers: Sequence[str]) -> list[str]:

@@ -1,0 +1,296 @@
+"""Text and embeddings from the SERVER child of one model: a slot, a prompt, a constraint, an answer as it comes.
+
+What a start of the child is found able to do is found once for that start. Label probabilities are `classifying`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+
+import msgspec
+
+from rung.config import Limits, Timeouts
+from rung.engines.llama_cpp import constraint
+from rung.engines.llama_cpp.answer import Assembly
+from rung.engines.llama_cpp.client import ServerClient
+from rung.engines.llama_cpp.constraint import Constraint, constraint_of
+from rung.engines.llama_cpp.guard import AdapterScale, Bounds, Completion, check_length
+from rung.engines.llama_cpp.lease import Lease
+from rung.engines.llama_cpp.parameters import ModelParameters
+from rung.engines.llama_cpp.patience import Patience
+from rung.engines.llama_cpp.supervisor import Supervisor
+from rung.engines.llama_cpp.template import PromptWriter, Tokens
+from rung.engines.protocol import GenerateRequest, Generation
+from rung.errors import EngineError, EngineRefused, EngineTimeout, EngineUnsupported
+from rung.structured import vocabulary_fits
+
+_ALTERNATIVES = 5
+_PROBE_TOKENS = 64  # more than the probe's text has bytes
+_EMBED_BATCH = 16
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What one start of the child was found to be.
+
+    Attributes:
+        generation: which start.
+        writer: writes its prompts.
+        n_vocab: tokens of its vocabulary.
+        masks: whether llguidance holds its answers.
+        ends: tokens that end an answer.
+    """
+
+    generation: int
+    writer: PromptWriter
+    n_vocab: int
+    masks: bool
+    ends: Tokens
+
+
+class Decoding(msgspec.Struct, frozen=True):
+    """How a rung decodes.
+
+    Attributes:
+        temperature: 0 for the most likely token each time.
+        seed: of the dice.
+        adapter: name of the adapter that applies unless a request names another.
+    """
+
+    temperature: float = 0.0
+    seed: int = 0
+    adapter: str | None = None
+
+
+class Serving:
+    """Generates with one model.
+
+    Args:
+        supervisor: of the model's SERVER child.
+        decoding: the rung's.
+        timeouts: the rung's.
+        limits: the rung's; `context_tokens` can only narrow the model's context.
+    """
+
+    def __init__(
+        self, supervisor: Supervisor, decoding: Decoding, timeouts: Timeouts, limits: Limits
+    ) -> None:
+        self._supervisor = supervisor
+        self._decoding = decoding
+        self._timeouts = timeouts
+        self._found: Found | None = None
+        self._finding = asyncio.Lock()
+        self._checks: dict[int, asyncio.Task[None]] = {}
+        parameters = supervisor.parameters
+        self.bounds = Bounds(
+            context=int(min(parameters.context, limits.context_tokens or math.inf)),
+            adapters=len(parameters.adapters),
+        )
+
+    @property
+    def _parameters(self) -> ModelParameters:
+        return self._supervisor.parameters
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[ServerClient]:
+        """A slot of the child; waiting for one is on nobody's clock.
+
+        Raises:
+            EngineError: there is no child, or it died.
+        """
+        async with (
+            self._supervisor.lease() as lease,
+            ServerClient(self._supervisor, lease, self._timeouts) as client,
+        ):
+            try:
+                yield client
+            except EngineTimeout:
+                self._look_after(lease)
+                raise
+
+    async def found(self, client: ServerClient) -> Found:
+        """What this start of the child is; found by whoever comes first.
+
+        Raises:
+            EngineError: the child does not answer.
+        """
+        async with self._finding:
+            if self._found is None or self._found.generation != client.generation:
+                self._found = await self._find_out(client)
+            return self._found
+
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[str | Generation, None]:
+        """The answer's text as it comes, and the whole `Generation` last.
+
+        Raises:
+            EngineError: the attempt failed.
+        """
+        held = await constraint_of(request, masks=True)  # refused before a model is loaded for it
+        adapters = self.scales(request.adapter)
+        async with self.open() as client:
+            found = await self.found(client)
+            if not found.masks:
+                held = await constraint_of(request, masks=False)
+            completion = Completion(
+                prompt=await found.writer.tokens(request.messages, client),
+                max_tokens=request.max_tokens,
+                temperature=self._decoding.temperature,
+                seed=self._decoding.seed,
+                stop=request.stop,
+                alternatives=_ALTERNATIVES if request.logprobs else 0,
+                grammar=held.grammar,
+                adapters=adapters,
+            )
+            patience = Patience(self._timeouts, request.timeout_s, client.name)
+            answer = self._answer(client, completion, patience, held)
+            async with contextlib.aclosing(answer) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+    async def embed(self, texts: Sequence[str]) -> list[tuple[float, ...]]:
+        """One vector a text.
+
+        Raises:
+            EngineRefused: a text is longer than can be evaluated at once.
+            EngineError: the attempt failed.
+        """
+        vectors: list[tuple[float, ...]] = []
+        most = min(self.bounds.context, self._parameters.batch_tokens) + 1
+        for start in range(0, len(texts), _EMBED_BATCH):
+            async with self.open() as client:
+                prompts = await client.tokenize(
+                    texts[start : start + _EMBED_BATCH], parse_special=False, add_special=True
+                )
+                for prompt in prompts:
+                    check_length(len(prompt), most)
+                if not all(prompts):
+                    raise EngineRefused("an empty text has no embedding")
+                patience = Patience(self._timeouts, None, client.name)
+                vectors += await client.embed(prompts, patience)
+        return vectors
+
+    async def next_tokens(
+        self, client: ServerClient, prompt: Sequence[int], count: int, patience: Patience
+    ) -> Mapping[int, float]:
+        """The most likely next tokens with their probabilities, before any sampling.
+
+        Args:
+            client: an open one.
+            prompt: all tokens before.
+            count: how many.
+            patience: the clock of all that is asked for one text.
+
+        Raises:
+            EngineError: no answer.
+        """
+        (whole,) = await client.tokenize(["a"], parse_special=False)
+        completion = Completion(
+            prompt=tuple(prompt),
+            max_tokens=1,
+            alternatives=count,
+            adapters=self.scales(None),
+            forced=whole[0],  # a token that ends inside a character would be left out
+        )
+        async with contextlib.aclosing(
+            client.complete(completion, self.bounds, patience)
+        ) as events:
+            entries = [entry async for event in events for entry in event.completion_probabilities]
+        return {
+            other.id: math.exp(other.logprob)
+            for entry in entries
+            for other in entry.top_logprobs
+            if other.logprob is not None
+        }
+
+    def scales(self, adapter: str | None) -> tuple[AdapterScale, ...]:
+        """The scale of every loaded adapter when the named one applies, or the rung's own for None.
+
+        Raises:
+            EngineRefused: there is none of that name.
+        """
+        wanted = adapter or self._decoding.adapter
+        names = [loaded.name for loaded in self._parameters.adapters]
+        if wanted is not None and wanted not in names:
+            raise EngineRefused(
+                f"there is no adapter {wanted!r}", hint=f"loaded are: {', '.join(names) or 'none'}"
+            )
+        return tuple(
+            AdapterScale(number, 1.0 if name == wanted else 0.0)
+            for number, name in enumerate(names)
+        )
+
+    async def aclose(self) -> None:
+        """Stop looking after children; the child itself is the fleet's. Safe to call twice."""
+        checks = list(self._checks.values())
+        for check in checks:
+            check.cancel()
+        await asyncio.gather(*checks, return_exceptions=True)
+
+    async def _answer(
+        self, client: ServerClient, completion: Completion, patience: Patience, held: Constraint
+    ) -> AsyncGenerator[str | Generation, None]:
+        assembly = Assembly(client.name)
+        first_ms: float | None = None
+        async with contextlib.aclosing(
+            client.complete(completion, self.bounds, patience)
+        ) as events:
+            async for event in events:
+                text = assembly.take(event)
+                if first_ms is None and event.tokens_predicted:
+                    first_ms = patience.elapsed_ms
+                if text:
+                    yield text
+        yield assembly.generation(first_token_ms=first_ms, relaxed=held.relaxed)
+
+    async def _find_out(self, client: ServerClient) -> Found:
+        n_vocab = await client.vocabulary()
+        return Found(
+            generation=client.generation,
+            writer=PromptWriter(await client.chat_format()),
+            n_vocab=n_vocab,
+            masks=vocabulary_fits(n_vocab) and await self._masks(client),
+            ends=await client.ends(self.scales(None), self.bounds),
+        )
+
+    async def _masks(self, client: ServerClient) -> bool:
+        """Whether an answer that is held to one text is that text."""
+        held = constraint.probe()
+        (prompt,) = await client.tokenize(["Name a bird."], parse_special=False)
+        completion = Completion(
+            prompt=prompt,
+            max_tokens=min(_PROBE_TOKENS, self.bounds.context - 1),
+            grammar=held.grammar,
+            adapters=self.scales(None),
+        )
+        patience = Patience(self._timeouts, None, client.name)
+        text = ""
+        try:
+            async for piece in self._answer(client, completion, patience, held):
+                text += piece if isinstance(piece, str) else ""
+        except EngineRefused:
+            return False
+        return text == constraint.PROBE_TEXT
+
+    def _look_after(self, lease: Lease) -> None:
+        """After a limit passed: find out whether the child is slow or stuck, and end it when it is stuck."""
+        if lease.generation not in self._checks:
+            check = asyncio.create_task(self._end_if_stuck(lease))
+            self._checks[lease.generation] = check
+            check.add_done_callback(lambda _: self._checks.pop(lease.generation, None))
+
+    async def _end_if_stuck(self, lease: Lease) -> None:
+        with contextlib.suppress(EngineError):  # it is gone: nothing is stuck
+            async with ServerClient(self._supervisor, lease, self._timeouts) as client:
+                if not await client.turning():
+                    limit = self._timeouts.between_tokens
+                    await self._supervisor.kill(lease, f"it was stuck for {limit:g} s")
+
+
+def no_embeddings(name: str) -> EngineUnsupported:
+    """The error for a model that was loaded without pooling."""
+    return EngineUnsupported(
+        f"{name} was loaded without pooling, so it does not embed",
+        hint="set the rung's load.pooling to 'mean', 'last' or 'cls', as the model was trained",
+    )
