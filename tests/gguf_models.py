@@ -110,7 +110,7 @@ def tiny_model(
     """
     import gguf
 
-    tokens, types, joined = _vocabulary(vocab)
+    tokens, types, joined = vocabulary(vocab)
     writer = gguf.GGUFWriter(path, arch)
     facts: dict[str, object] = {
         **_hyperparameters(arch, dim, layers, len(tokens), context),
@@ -161,8 +161,8 @@ def tiny_lora(
     return path
 
 
-def _vocabulary(limit: int) -> tuple[list[str], list[int], list[str]]:
-    """Tokens, their types (1 normal, 3 control) and the merges as the file states them."""
+def vocabulary(limit: int = 512) -> tuple[list[str], list[int], list[str]]:
+    """Tokens (a few less than asked for), their types (1 normal, 3 control), and the merges as the file states them."""
     letters = _byte_letters()
     pairs = merges(max(0, limit - 256 - len(CONTROL)))
     tokens = list(dict.fromkeys([*letters, *(a + b for a, b in pairs)]))

@@ -8,10 +8,14 @@ from collections.abc import Sequence
 
 from rung.engines.llama_cpp.handshake import REASON
 
-_LINE = re.compile(r"^[\d.]+ ([EWIDT]) (.*)$")
-_TELLING = re.compile(r"GGML_ASSERT|what\(\)|terminate called|bad_alloc|rror:|failed", re.ASCII)
+_LEVELLED = re.compile(r"^[\d.]+ ([A-Z]) (.*)$")
+_TELLING = re.compile(
+    r"error|failed|what\(\)|terminate called|bad_alloc|unsupported", re.IGNORECASE
+)
+_SOURCE = re.compile(r"^\S*/([\w.-]+:\d+: )")
+_WHO = re.compile(r"^\w+ {2,}[\w~]+:? *|^[\w~]+: +|^error loading model: ")
 _GENERIC = re.compile(r"^Failed to init server|exiting due to")
-_WHO = re.compile(r"^\w+ {2,}[\w~]+:? *|^[\w~]+: +")
+_GAVE_UP = 3  # the exit status of `child_frame` for a start that failed with a reason
 _LONGEST = 300
 
 
@@ -25,23 +29,41 @@ def sentence(returncode: int, lines: Sequence[str], *, ended_because: str | None
     """
     if ended_because is not None:
         return f"the engine process was ended because {ended_because}"
+    why = reason(lines)
+    if returncode == _GAVE_UP and why:
+        return f"the engine refused it: {why}"
     how = f"the engine process exited with status {returncode}"
     if returncode < 0:
         how = f"the engine process was ended by {_signal(-returncode)}"
-    why = reason(lines)
     return f"{how}: {why}" if why else how
 
 
 def reason(lines: Sequence[str]) -> str:
     """What standard error says went wrong, empty where it says nothing."""
     own = [line.removeprefix(REASON) for line in lines if line.startswith(REASON)]
-    found = [matched[2] for line in lines if (matched := _LINE.match(line)) and matched[1] == "E"]
-    found += [line for line in lines if not _LINE.match(line) and _TELLING.search(line)]
-    telling = [line for line in found if not _GENERIC.search(line) and REASON not in line]
-    telling += [line for line in own if not _GENERIC.search(line)]
+    found = [complaint for line in lines if (complaint := _complaint(line)) is not None]
     # The first complaint is the cause; the later ones repeat it from further out.
-    first = telling[0] if telling else ""
-    return _plain(_WHO.sub("", first))
+    telling = [text for text in (*found, *own) if not _GENERIC.search(text)]
+    return _plain(telling[0]) if telling else ""
+
+
+def _complaint(line: str) -> str | None:
+    """What a line of the engine complains about, without where in the engine; None for other lines."""
+    if line.startswith(REASON):
+        return None
+    if (levelled := _LEVELLED.match(line)) is not None:
+        if levelled[1] != "E":
+            return None
+        line = levelled[2]
+    elif _SOURCE.match(line):
+        return _SOURCE.sub(
+            r"\1", line
+        )  # an assertion: the folder is that of whoever built the library
+    elif not _TELLING.search(line):
+        return None
+    while (shorter := _WHO.sub("", line)) != line:
+        line = shorter
+    return line
 
 
 def _plain(text: str) -> str:

@@ -60,6 +60,7 @@ def look_at(parameters: ModelParameters, memory: MemoryReading) -> Loadable:
     for adapter in adapters:
         _check_adapter(adapter, file)
     _check_context(file, parameters)
+    _check_tokenizer(file)
     needed = footprint(file, parameters)
     if needed > (total := memory().total):
         raise ModelError(
@@ -121,12 +122,32 @@ def _check_adapter(adapter: ModelFile, model: ModelFile) -> None:
 
 def _check_context(file: ModelFile, parameters: ModelParameters) -> None:
     """The engine would quietly use the model's own context where more is asked for."""
+    key = f"{file.architecture}.context_length"
     trained = file.number("context_length")
-    if 0 < trained < parameters.context:
+    if key in file.metadata and trained < parameters.context:
         raise ModelError(
             f"the model {file.path!r} was made for contexts of {trained} tokens, "
             f"{parameters.context} are asked for",
-            hint=f"set context to {trained} or less",
+            hint=f"set context to {trained} or less" if trained > 0 else "choose another file",
+        )
+
+
+def _check_tokenizer(file: ModelFile) -> None:
+    """Two mistakes that the engine lets pass, and that make every answer wrong."""
+    tokens = file.lengths.get("tokenizer.ggml.tokens", 0)
+    for name in ("bos", "eos", "eot"):
+        number = file.metadata.get(f"tokenizer.ggml.{name}_token_id", 0)
+        if tokens and isinstance(number, int) and number >= tokens:
+            raise ModelError(
+                f"the model file {file.path!r} says that its {name} token is number {number} of {tokens}",
+                hint="convert the model again",
+            )
+    bpe = file.metadata.get("tokenizer.ggml.model") == "gpt2"
+    if bpe and "tokenizer.ggml.pre" not in file.metadata:
+        raise ModelError(
+            f"the model file {file.path!r} does not say how its tokenizer splits words "
+            "(tokenizer.ggml.pre), and the engine would guess",
+            hint="convert the model again with a current converter",
         )
 
 

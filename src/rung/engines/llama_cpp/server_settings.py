@@ -7,6 +7,9 @@ asked for.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+
 import xllamacpp
 
 from rung.config import FlashAttention, KvType, Pooling
@@ -25,7 +28,21 @@ def start(instructions: Instructions) -> xllamacpp.Server:
     settings = _settings(instructions.parameters)
     settings.hostnames = [instructions.socket]  # its name has to end in .sock
     settings.api_keys = [instructions.key]
-    return xllamacpp.Server(settings)
+    try:
+        return xllamacpp.Server(settings)
+    except RuntimeError:
+        _flush_log()
+        raise
+
+
+def _flush_log() -> None:
+    """Let the engine's logging thread write the reason of a failure before the process ends."""
+    library = ctypes.CDLL(xllamacpp.xllamacpp.__file__)
+    with contextlib.suppress(AttributeError):  # another build: the reason may be lost, nothing else
+        log, pause = library._Z15common_log_mainv, library._Z16common_log_pauseP10common_log
+        log.restype = ctypes.c_void_p
+        pause.argtypes = [ctypes.c_void_p]
+        pause(log())
 
 
 def build() -> str:
