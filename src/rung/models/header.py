@@ -158,11 +158,11 @@ def read_header(path: Path) -> Header:
         ModelError: there is no such file, it is no GGUF file, or it contradicts itself.
     """
     try:
+        # Asked before it is opened: opening a pipe waits for somebody to write to it.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ModelError(f"{str(path)!r} is not a file", hint="name a GGUF file")
         with path.open("rb") as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise ModelError(f"{str(path)!r} is not a file", hint="name a GGUF file")
-            return _Reader(file, found.st_size, path).header()
+            return _Reader(file, os.fstat(file.fileno()).st_size, path).header()
     except OSError as error:
         what = "no such file" if isinstance(error, FileNotFoundError) else error.strerror or error
         raise ModelError(f"cannot read {str(path)!r}: {what}", hint="check the path") from error

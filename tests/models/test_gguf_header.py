@@ -1,0 +1,163 @@
+"""Reading a GGUF header: what the file says, and one sentence for every way in which it can be wrong."""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+from pathlib import Path
+
+import pytest
+from dense_models import weights, write_model
+
+from rung.errors import ModelError
+from rung.models.header import Array, read_header
+from rung.models.tensortypes import TensorType
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model with a text, an array and tensors of two types."""
+    path = tmp_path_factory.mktemp("header") / "model.gguf"
+    words = [f"word {number}" for number in range(50)]
+    return write_model(path, weights(), extra={"general.name": "small", "words": words})
+
+
+def broken(tmp_path: Path, content: bytes) -> str:
+    """The sentence that a file with this content is refused with."""
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(content)
+    with pytest.raises(ModelError) as refusal:
+        read_header(path)
+    return refusal.value.message
+
+
+def file(*parts: bytes, tensors: int = 0, entries: int = 0, filler: int = 200) -> bytes:
+    """A file of format version 3 with these parts after its counts."""
+    return struct.pack("<4sIQQ", b"GGUF", 3, tensors, entries) + b"".join(parts) + b"\0" * filler
+
+
+def text(content: str) -> bytes:
+    """A text as GGUF writes it."""
+    return struct.pack("<Q", len(content.encode())) + content.encode()
+
+
+def test_it_reads_what_an_independent_reader_reads(model: Path) -> None:
+    """Names, shapes, types and places of all tensors, and the metadata."""
+    import gguf
+
+    header = read_header(model)
+    reader = gguf.GGUFReader(model)
+    assert [
+        (tensor.name, list(tensor.shape), int(tensor.type), tensor.start, tensor.size)
+        for tensor in header.tensors
+    ] == [
+        (t.name, t.shape.tolist(), int(t.tensor_type), t.data_offset, t.n_bytes)
+        for t in reader.tensors
+    ]
+    assert header.architecture == "llama"
+    assert header.text("general.name") == "small"
+    assert header.number("llama.block_count") == 2
+    assert header.metadata["words"].value == Array(8, 50)
+    assert header.number("words") is None
+    assert list(header.metadata) == [name for name in reader.fields if not name.startswith("GGUF.")]
+
+
+def test_block_sizes_are_those_of_the_engine() -> None:
+    """Every type's number, name and bytes, asked of the library itself."""
+    import ctypes
+
+    from rung.models.ggml import _library
+
+    library = ctypes.CDLL(str(_library()))
+    library.ggml_type_name.restype = ctypes.c_char_p
+    library.ggml_row_size.restype = ctypes.c_size_t
+    library.ggml_row_size.argtypes = [ctypes.c_int, ctypes.c_int64]
+    library.ggml_blck_size.restype = ctypes.c_int64
+    for kind in TensorType:
+        assert library.ggml_type_name(int(kind)).decode().upper() == kind.name.upper()
+        assert library.ggml_blck_size(int(kind)) == kind.block
+        assert library.ggml_row_size(int(kind), 768) == kind.row_bytes(768)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "is empty"),
+        (b"GGU", "is not a GGUF file"),
+        (b"PK\x03\x04" + b"\0" * 100, "is not a GGUF file"),
+        (struct.pack("<4sI", b"GGUF", 1) + b"\0" * 99, "its format version is 1"),
+        (struct.pack(">4sI", b"GGUF", 3) + b"\0" * 99, "big-endian"),
+        (struct.pack("<4sI", b"GGUF", 3), "it ends inside its header"),
+        (file(tensors=1 << 60), "cannot fit in it"),
+        (file(entries=1 << 40), "cannot fit in it"),
+        (file(struct.pack("<Q", 1 << 62), entries=1), "a key is to be a text of"),
+        (file(text("a") + struct.pack("<I", 77), entries=1), "the unknown type 77"),
+        (file(text("a") + struct.pack("<IIQ", 9, 9, 4), entries=1), "the unknown type 9"),
+        (file(text("a") + struct.pack("<IIQ", 9, 4, 1 << 61), entries=1), "it ends inside a"),
+        (file(text("a") + struct.pack("<IIQ", 9, 8, 1 << 61), entries=1), "texts"),
+        (file((text("a") + b"\4\0\0\0" + b"\0" * 4) * 2, entries=2), "stands in it twice"),
+        (file(struct.pack("<Q", 2) + b"\xff\xfe", entries=1), "not UTF-8"),
+        (
+            file(text("general.alignment") + struct.pack("<II", 4, 24), entries=1),
+            "alignment is 24",
+        ),
+        (file(text("t") + struct.pack("<I", 9), tensors=1), "has 9 dimensions"),
+        (file(text("t") + struct.pack("<IQIQ", 1, 8, 99, 0), tensors=1), "the unknown type 99"),
+        (file(text("t") + struct.pack("<IQIQ", 1, 0, 0, 0), tensors=1), "impossible shape"),
+        (file(text("t") + struct.pack("<IQIQ", 1, 100, 12, 0), tensors=1), "impossible shape"),
+        (file(text("t") + struct.pack("<IQIQ", 1, 1 << 62, 0, 0), tensors=1), "are not in it"),
+        (file(text("t") + struct.pack("<IQIQ", 1, 8, 0, 1 << 63), tensors=1), "are not in it"),
+        (file(text("t") + struct.pack("<IQIQ", 1, 8, 0, 8), tensors=1), "are not in it"),
+        (file((text("t") + struct.pack("<IQIQ", 1, 8, 0, 0)) * 2, tensors=2), "have one name"),
+    ],
+)
+def test_a_file_that_contradicts_itself_is_refused_at_once(
+    tmp_path: Path, content: bytes, sentence: str
+) -> None:
+    """Counts and lengths are compared with what is left of the file before they are used."""
+    assert sentence in broken(tmp_path, content)
+
+
+def test_every_truncation_is_refused(model: Path, tmp_path: Path) -> None:
+    """A model cut anywhere before its last weight."""
+    content = model.read_bytes()
+    header = read_header(model)
+    end = max(tensor.start + tensor.size for tensor in header.tensors)
+    for cut in [*range(0, 4000, 37), end // 2, end - 1]:
+        assert broken(tmp_path, content[:cut])
+
+
+def test_no_damage_does_more_than_a_refusal(model: Path, tmp_path: Path) -> None:
+    """Bytes of the header overwritten at random: a header comes back, or a sentence."""
+    whole = model.read_bytes()
+    chance = random.Random(3)
+    path = tmp_path / "damaged.gguf"
+    refused = 0
+    for _ in range(300):
+        content = bytearray(whole)
+        for _ in range(chance.randrange(1, 6)):
+            content[chance.randrange(4, 4000)] = chance.randrange(256)
+        path.write_bytes(content)
+        try:
+            read_header(path)
+        except ModelError as refusal:
+            assert refusal.hint
+            refused += 1
+    assert refused > 50
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"), [("no.gguf", "no such file"), (".", "is not a file")]
+)
+def test_what_is_no_file_is_refused(tmp_path: Path, name: str, sentence: str) -> None:
+    """A missing path and a folder."""
+    with pytest.raises(ModelError, match=sentence):
+        read_header(tmp_path / name)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """A named pipe that nobody writes to is refused, not opened."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ModelError, match="is not a file"):
+        read_header(tmp_path / "pipe")
