@@ -42,7 +42,7 @@ def run(work: Coroutine[object, object, Result]) -> Result:
 
 async def ask(lease: Lease, **body: object) -> dict[str, Any]:  # Any: JSON
     """One completion by a leased child, over its socket."""
-    request = {"prompt": "my card", "n_predict": 4, "temperature": 0, **body}
+    request = {"prompt": "my card", "n_predict": 4, "temperature": 0, "ignore_eos": True, **body}
     content = json.dumps(request).encode()
     reader, writer = await asyncio.open_unix_connection(lease.socket)
     try:

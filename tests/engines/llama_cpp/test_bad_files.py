@@ -12,6 +12,7 @@ import pytest
 from supervised import QUICK, ask, parameters, refusal, run, running
 
 from gguf_models import tiny_lora, tiny_model, vocabulary
+from rung.config import FlashAttention, KvType
 from rung.engines.llama_cpp.memory import Memory
 from rung.engines.llama_cpp.parameters import Adapter
 from rung.engines.llama_cpp.process import ChildProcess
@@ -99,7 +100,6 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no blocks": ({"extra": {"llama.block_count": 0}}, "was ended by SIGABRT: llama-model.cpp"),
     "too many blocks": ({"extra": {"llama.block_count": 1000}}, "was ended by SIGABRT"),
     "a million blocks": ({"extra": {"llama.block_count": 1_000_000}}, "GiB of memory with 2 × 512"),
-    "no heads": ({"extra": {"llama.attention.head_count": 0}}, "has wrong shape"),
     "a billion heads": ({"extra": {"llama.attention.head_count": 10**9}}, "invalid n_rot"),
     "a million experts": (
         {"extra": {"llama.expert_count": 10**6, "llama.expert_used_count": 10**6}},
@@ -107,7 +107,6 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "another hidden size": ({"extra": {"llama.embedding_length": 512}}, "the engine refused it"),
     "no tokens": ({"extra": {"tokenizer.ggml.tokens": None}}, "cannot find tokenizer vocab"),
-    "equal tokens": ({"extra": {"tokenizer.ggml.tokens": ["a"] * 512}}, "vocabulary"),
     "no way to split words": ({"extra": {"tokenizer.ggml.pre": None}}, "tokenizer.ggml.pre"),
     "an end token out of range": (
         {"extra": {"tokenizer.ggml.eos_token_id": 10**6}},
@@ -152,11 +151,11 @@ def test_a_model_that_never_gets_ready_is_given_up(tmp_path: Path) -> None:
 
 
 def test_no_flipped_bit_does_harm(tiny: Path, tmp_path: Path) -> None:
-    """With a dozen damaged copies each is refused or answers; the whole file still loads."""
+    """Of six damaged copies each is refused or answers; the whole file still loads."""
     chance = random.Random(7)
     whole = tiny.read_bytes()
     tensors = whole.index(b"output_norm.weight")
-    for number in range(12):
+    for number in range(6):
         damaged = bytearray(whole)
         # Half of them where the parent reads, half in what only the engine does.
         low, high = (24, tensors) if number % 2 else (tensors - 1200, tensors + 200)
@@ -198,8 +197,6 @@ BOUNDS: dict[str, tuple[dict[str, Any], str]] = {
 def test_parameters_that_hang_or_crash_the_engine_never_reach_it(tiny: Path, name: str) -> None:
     """Each of them ended or stopped a bare engine."""
     changes, expected = BOUNDS[name]
-    from rung.config import FlashAttention, KvType
-
     kinds = {"kv_type": KvType, "flash_attention": FlashAttention}
     typed = {key: kinds[key](value) if key in kinds else value for key, value in changes.items()}
     assert expected in str(refused(tiny, **typed))
@@ -208,8 +205,6 @@ def test_parameters_that_hang_or_crash_the_engine_never_reach_it(tiny: Path, nam
 @pytest.mark.parametrize("kind", ["f16", "q8_0", "q4_0"])
 def test_every_cache_type_loads(tiny: Path, kind: str) -> None:
     """All three can be had."""
-    from rung.config import KvType
-
     assert answers(tiny, kv_type=KvType(kind))
 
 

@@ -150,7 +150,7 @@ def test_a_child_that_works_hard_is_left_alone(tiny: Path) -> None:
     async def scene() -> None:
         options = msgspec.structs.replace(QUICK, unresponsive_s=1.0)
         async with supervisor(tiny, options, context=2048) as made, made.lease() as lease:
-            answer = await ask(lease, n_predict=1900, ignore_eos=True)
+            answer = await ask(lease, n_predict=1900)
             assert answer["tokens_predicted"] == 1900
             assert made.epitaph(lease) is None
 

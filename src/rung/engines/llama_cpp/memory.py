@@ -28,13 +28,13 @@ def read_memory() -> Memory:
     """The machine's memory now, or that of the tightest control group around this process."""
     machine = psutil.virtual_memory()
     total, available = machine.total, machine.available
-    for group in _control_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")):
+    for group in control_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")):
         total = min(total, group.total)
         available = min(available, group.available)
     return Memory(total, available)
 
 
-def _control_groups(membership: Path, root: Path) -> Iterator[Memory]:
+def control_groups(membership: Path, root: Path) -> Iterator[Memory]:
     """The limits of the groups that this process is in, innermost first; groups without a limit are left out."""
     try:
         lines = membership.read_text(encoding="ascii").splitlines()
