@@ -98,7 +98,8 @@ class ServerClient:
     async def __aenter__(self) -> ServerClient:
         """Open no connection yet."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.UnixConnector(path=self._lease.socket),
+            # The child hangs up on a kept connection when it likes; a new one costs 50 µs.
+            connector=aiohttp.UnixConnector(path=self._lease.socket, force_close=True),
             timeout=aiohttp.ClientTimeout(total=None),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
@@ -241,7 +242,7 @@ class ServerClient:
         """The whole of a short answer."""
         try:
             async with asyncio.timeout(limit_s), self._asked(path, body) as response:
-                return await response.content.read(_BODY_BYTES)
+                return await _whole(response)
         except TimeoutError as error:
             raise EngineTimeout(f"{self.name} did not answer within {limit_s:g} s") from error
         except (aiohttp.ClientError, ConnectionError) as error:
@@ -267,7 +268,7 @@ class ServerClient:
             raise await self._broken(None) from error
         try:
             if response.status != 200:
-                raise _refusal(response.status, await response.content.read(_BODY_BYTES))
+                raise _refusal(response.status, await _whole(response))
             yield response
         finally:
             response.close()
@@ -284,6 +285,15 @@ class ServerClient:
         if why is None and alive is not None:
             return alive
         return EngineUnavailable(f"{self.name}: {why or 'the engine process hung up'}")
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > _BODY_BYTES:
+            raise EngineProtocolError(f"the engine process wrote more than {_BODY_BYTES:,} bytes")
+    return bytes(body)
 
 
 def _decoded(data: bytes) -> Event:

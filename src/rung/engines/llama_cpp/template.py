@@ -264,7 +264,7 @@ class PromptWriter:
             for text, one, other in zip(likely, special, plain, strict=True)
             if len(one) == 1
         ]
-        control = named.keys() | {text for text, is_control in single if is_control}
+        control = named.keys() | {text for text, _ in single}
         gaps = [await self._gap(text, control, tokenizer) for text in texts]
         gaps[0] = self._begun(gaps[0])
         return tuple(gaps), tuple(text for text, is_control in single if not is_control)
