@@ -9,7 +9,6 @@ import os
 from pathlib import Path
 
 import msgspec
-import psutil
 
 from rung.config import FlashAttention, KvType, LoadSettings, Pooling
 
@@ -84,5 +83,7 @@ def parameters_of(path: Path, load: LoadSettings, *, root: Path) -> ModelParamet
 
 def _cores() -> int:
     """Cores this process may use; two threads of one core only wait for each other in matrix products."""
+    import psutil  # noqa: PLC0415  # children, which start often, import this module too
+
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(allowed or 1, psutil.cpu_count(logical=False) or 1))
