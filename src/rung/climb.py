@@ -84,6 +84,8 @@ class Climb:
                 cost=price.cost(outcome.usage) if price is not None else 0,
                 latency_ms=outcome.latency_ms,
                 first_token_ms=outcome.first_token_ms,
+                relaxed=outcome.relaxed,
+                repaired=outcome.repaired,
             )
         )
 

@@ -13,6 +13,7 @@ CHARACTERS_PER_TOKEN = 4
 ANSWER_TOKENS = {
     Kind.CLASSIFY: 8,
     Kind.EXTRACT: 64,
+    Kind.CALL: 64,
     Kind.SUMMARIZE: 128,
     Kind.ANSWER: 128,
     Kind.CHAT: 256,

@@ -26,6 +26,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
         verdict: why there is nothing to judge, None when `value` keeps the contract.
         reason: one sentence for people, without the row's text.
         confidence: calibrated P(correct), None without evidence.
+        relaxed, repaired: as in `receipt.Attempt`.
     """
 
     value: JsonValue = None
@@ -35,6 +36,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     usage: Usage = Usage()
     latency_ms: float = 0.0
     first_token_ms: float | None = None
+    relaxed: tuple[str, ...] = ()
+    repaired: bool = False
 
 
 class Below(msgspec.Struct, frozen=True, gc=False):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
 
 from rung.egress import EgressGate
 from rung.engines.protocol import (
@@ -24,9 +25,11 @@ from rung.errors import EngineError
 from rung.evidence import Below, Outcome, Performed, weigh
 from rung.policy import AllowedSet
 from rung.project import OpenRung
-from rung.prompts import messages
-from rung.receipt import JsonValue, Usage, Verdict
-from rung.task import Kind, Request, Task
+from rung.prompts import messages, repair
+from rung.receipt import OPERATIONAL, JsonValue, Usage, Verdict
+from rung.structured.fields import least_field
+from rung.structured.figures import NOT_JSON
+from rung.task import RECORD_KINDS, Kind, Message, Request, Task
 from rung.trust.signals import (
     SignalColumns,
     classification_signals,
@@ -63,14 +66,103 @@ async def perform(
     if task.kind is Kind.CLASSIFY:
         performed = await _classify(rung, task, requests)
     else:
-        performed = await _write(rung, task, requests)
+        performed = await _Writer(rung, task, allowed, gate).write(requests, receipts)
     return weigh(performed, rung.calibrator, below)
 
 
-async def _write(rung: OpenRung, task: Task, requests: Sequence[Request]) -> Performed:
-    outcomes = list(await asyncio.gather(*(_generate(rung, task, r) for r in requests)))
-    signals = _record_signals(outcomes, requests) if task.kind is Kind.EXTRACT else None
-    return Performed(outcomes, signals)
+class _Written(msgspec.Struct, frozen=True):
+    """One generated row.
+
+    Attributes:
+        outcome: without its confidence.
+        text: what the model wrote.
+        least_field: smallest probability among a record's fields; None where the engine gave no evidence.
+    """
+
+    outcome: Outcome
+    text: str = ""
+    least_field: float | None = None
+
+
+class _Writer:
+    """Generates the answers of one micro-batch; a record that breaks its contract is asked for once more.
+
+    Args:
+        rung, task, allowed, gate: as in `perform`.
+    """
+
+    def __init__(self, rung: OpenRung, task: Task, allowed: AllowedSet, gate: EgressGate) -> None:
+        self._rung = rung
+        self._task = task
+        self._allowed = allowed
+        self._gate = gate
+
+    async def write(self, requests: Sequence[Request], receipts: Sequence[str]) -> Performed:
+        """The outcomes of `requests`, which the gate has let through, and their signals."""
+        written = await asyncio.gather(*map(self._row, requests, receipts))
+        outcomes = [row.outcome for row in written]
+        if self._task.kind not in RECORD_KINDS:
+            return Performed(outcomes, None)
+        return Performed(outcomes, _record_signals(written, requests))
+
+    async def _row(self, request: Request, receipt: str) -> _Written:
+        started = time.perf_counter()
+        prompt = messages(self._task, request.typed_input, form=self._rung.settings.prompt)
+        first = await self._ask(prompt, request.idempotency_key, _seconds(self._task), started)
+        left = self._left(started)
+        breaks = first.outcome.verdict is Verdict.INVALID
+        if not breaks or self._task.kind not in RECORD_KINDS or (left is not None and left <= 0):
+            return first
+        await self._gate.check(self._rung.settings, self._task, self._allowed, [request], [receipt])
+        again = repair(prompt, first.text, first.outcome.reason)
+        key = f"{request.idempotency_key}-repair" if request.idempotency_key else None
+        return _repaired(first, await self._ask(again, key, left, started))
+
+    async def _ask(
+        self, prompt: tuple[Message, ...], key: str | None, seconds: float | None, started: float
+    ) -> _Written:
+        """One call of the engine; its latency is counted from `started`."""
+        task = self._task
+        try:
+            result = await self._rung.engine.generate(
+                GenerateRequest(
+                    messages=prompt,
+                    max_tokens=task.max_output_tokens,
+                    schema=task.output_schema,
+                    schema_name=task.name,
+                    logprobs=task.kind in RECORD_KINDS,
+                    timeout_s=seconds,
+                    idempotency_key=key,
+                )
+            )
+        except EngineError as error:
+            return _Written(_failed(error, _ms(started)))
+        tokens = [(token.token, token.logprob) for token in result.tokens or ()]
+        least = least_field(result.text, tokens, task.field_names)
+        return _Written(_held(task, result, _ms(started)), result.text, least)
+
+    def _left(self, started: float) -> float | None:
+        """Seconds left of the task's own limit; None when it has none."""
+        whole = _seconds(self._task)
+        return None if whole is None else whole - _ms(started) / 1000
+
+
+def _repaired(first: _Written, second: _Written) -> _Written:
+    """The second output in place of the first, at the price of both; a call that failed changes nothing else."""
+    spent = Usage(
+        first.outcome.usage.input_tokens + second.outcome.usage.input_tokens,
+        first.outcome.usage.output_tokens + second.outcome.usage.output_tokens,
+        first.outcome.usage.estimated or second.outcome.usage.estimated,
+    )
+    kept = first if second.outcome.verdict in OPERATIONAL else second
+    outcome = msgspec.structs.replace(
+        kept.outcome,
+        usage=spent,
+        latency_ms=second.outcome.latency_ms,
+        first_token_ms=first.outcome.first_token_ms,
+        repaired=True,
+    )
+    return msgspec.structs.replace(kept, outcome=outcome)
 
 
 async def _classify(rung: OpenRung, task: Task, requests: Sequence[Request]) -> Performed:
@@ -108,25 +200,7 @@ def _labelled(result: Classification, index: int, task: Task, share_ms: float) -
     return Outcome(verdict=verdict, reason=reason, usage=usage, latency_ms=latency)
 
 
-async def _generate(rung: OpenRung, task: Task, request: Request) -> Outcome:
-    started = time.perf_counter()
-    try:
-        result = await rung.engine.generate(
-            GenerateRequest(
-                messages=messages(task, request.typed_input, form=rung.settings.prompt),
-                max_tokens=task.max_output_tokens,
-                schema=task.schema,
-                schema_name=task.name,
-                timeout_s=_seconds(task),
-                idempotency_key=request.idempotency_key,
-            )
-        )
-    except EngineError as error:
-        return _failed(error, _ms(started))
-    return _written(task, result, _ms(started))
-
-
-def _written(task: Task, result: Generation, latency_ms: float) -> Outcome:
+def _held(task: Task, result: Generation, latency_ms: float) -> Outcome:
     """One generation held to its contract, without its confidence."""
     value, verdict, reason = None, None, ""
     ended = _unfinished(result.finish)
@@ -144,28 +218,30 @@ def _written(task: Task, result: Generation, latency_ms: float) -> Outcome:
         usage=result.usage,
         latency_ms=latency_ms,
         first_token_ms=result.first_token_ms,
+        relaxed=result.relaxed,
     )
 
 
 def _parse(task: Task, text: str) -> tuple[JsonValue, str | None]:
     """The output as a value, or None and why it is not one."""
-    if task.kind is not Kind.EXTRACT:
+    if task.kind not in RECORD_KINDS:
         return text.strip(), None
     try:
         return msgspec.json.decode(text), None
-    except msgspec.DecodeError as error:
-        return None, f"the answer is not JSON ({error})"
+    except (msgspec.DecodeError, RecursionError) as error:
+        return None, f"{NOT_JSON} ({error})"
 
 
-def _record_signals(outcomes: Sequence[Outcome], requests: Sequence[Request]) -> SignalColumns:
-    """Signals of extracted records: whether each keeps its schema, and how much of it the source says."""
+def _record_signals(written: Sequence[_Written], requests: Sequence[Request]) -> SignalColumns:
+    """Signals of records: whether each keeps its schema, how sure its fields are, how much of it the source says."""
     texts = [request.text for request in requests]
-    valid = [outcome.verdict is None for outcome in outcomes]
+    valid = [row.outcome.verdict is None for row in written]
     grounded = [
-        share_in_source(_leaves(outcome.value), text)
-        for outcome, text in zip(outcomes, texts, strict=True)
+        share_in_source(_leaves(row.outcome.value), text)
+        for row, text in zip(written, texts, strict=True)
     ]
-    return extraction_signals(valid, grounded, texts=texts)
+    least = [np.nan if row.least_field is None else row.least_field for row in written]
+    return extraction_signals(valid, grounded, least, texts)
 
 
 def _leaves(value: JsonValue) -> list[str]:

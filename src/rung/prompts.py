@@ -13,7 +13,17 @@ import hashlib
 
 import msgspec
 
-from rung.task import Conversation, Input, Kind, Message, Passage, Task, Text, input_text
+from rung.task import (
+    RECORD_KINDS,
+    Conversation,
+    Input,
+    Kind,
+    Message,
+    Passage,
+    Task,
+    Text,
+    input_text,
+)
 
 PROMPT_VERSION = 2
 
@@ -51,6 +61,8 @@ def messages(task: Task, value: Input, *, form: Form = Form.BARE) -> tuple[Messa
             return _prompt(_classify_system(task, form), input_text(value))
         case Kind.EXTRACT:
             return _prompt(_extract_system(task), input_text(value))
+        case Kind.CALL:
+            return _prompt(_call_system(task), input_text(value))
         case Kind.SUMMARIZE:
             return _prompt(_summarize_system(task), input_text(value))
         case Kind.ANSWER:
@@ -62,7 +74,7 @@ def messages(task: Task, value: Input, *, form: Form = Form.BARE) -> tuple[Messa
 def answer_schema(task: Task) -> str | None:
     """The JSON Schema an answer can be held to, as canonical JSON text; None for free text."""
     if task.kind is not Kind.CLASSIFY:
-        return task.schema
+        return task.output_schema
     schema = {
         "type": "object",
         "properties": {"label": {"type": "string", "enum": list(task.label_names)}},
@@ -70,6 +82,18 @@ def answer_schema(task: Task) -> str | None:
         "additionalProperties": False,
     }
     return msgspec.json.encode(schema).decode()
+
+
+def repair(prompt: tuple[Message, ...], output: str, problem: str) -> tuple[Message, ...]:
+    """The prompt continued with a record that breaks its contract, and the request to write it again.
+
+    Args:
+        prompt: what the model was shown.
+        output: what it wrote.
+        problem: why that is not an answer, a clause without a full stop.
+    """
+    ask = f"That cannot be used: {problem}. Answer again with one JSON value that keeps the schema, and nothing else."
+    return (*prompt, Message("assistant", output), Message("user", ask))
 
 
 def prompt_digest(task: Task) -> str:
@@ -80,6 +104,8 @@ def prompt_digest(task: Task) -> str:
         Conversation((Message("user", _MARK),)),
     )
     shown = [messages(task, value, form=form) for form in Form for value in inputs]
+    if task.kind in RECORD_KINDS:
+        shown.append(repair((), _MARK, _MARK))
     return hashlib.sha256(
         msgspec.json.encode((PROMPT_VERSION, shown, answer_schema(task)))
     ).hexdigest()
@@ -129,6 +155,23 @@ def _extract_system(task: Task) -> str:
         if task.schema is not None
         else "Answer with one JSON object and nothing else.",
         "Copy values as they stand in the text. Leave out what the text does not say.",
+        _DATA,
+    )
+
+
+def _call_system(task: Task) -> str:
+    tools = "\n".join(
+        f"- {tool.name}: {tool.description}\n  arguments: {tool.parameters}"
+        if tool.description
+        else f"- {tool.name}\n  arguments: {tool.parameters}"
+        for tool in task.tools
+    )
+    none = 'If no tool fits, answer {"name": null, "arguments": {}}.' if task.allow_none else ""
+    return _paragraphs(
+        task.instructions or "Choose the tool that does what the text asks for.",
+        f"The tools, each with the JSON Schema of its arguments:\n{tools}",
+        'Answer with one JSON object, {"name": "...", "arguments": {...}}, and nothing else.',
+        none,
         _DATA,
     )
 

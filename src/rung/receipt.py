@@ -66,6 +66,10 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         cost: nano-units of `Receipt.currency`.
         latency_ms: wall time of the attempt; in a micro-batch, its share of it.
         first_token_ms: time to the first token, for engines that stream.
+        relaxed: parts of the task's schema that decoding did not enforce, as JSON pointers; the finished answer was
+            held to them all the same.
+        repaired: whether the first output broke its contract and the model was shown it once more; usage, cost and
+            latency are of both calls together.
     """
 
     rung: str
@@ -78,6 +82,8 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     cost: int = 0
     latency_ms: float = 0.0
     first_token_ms: float | None = None
+    relaxed: tuple[str, ...] = ()
+    repaired: bool = False
 
 
 class Bound(msgspec.Struct, frozen=True, gc=False):

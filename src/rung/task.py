@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rung.errors import ConfigError
+from rung.structured.calls import FIELDS as CALL_FIELDS
+from rung.structured.calls import call_schema
 
 if TYPE_CHECKING:
     import jsonschema_rs
@@ -27,9 +29,14 @@ class Kind(enum.StrEnum):
 
     CLASSIFY = "classify"
     EXTRACT = "extract"
+    CALL = "call"
     SUMMARIZE = "summarize"
     ANSWER = "answer"
     CHAT = "chat"
+
+
+RECORD_KINDS = frozenset({Kind.EXTRACT, Kind.CALL})
+"""Kinds whose answer is a JSON value held to a schema."""
 
 
 class Privacy(enum.StrEnum):
@@ -58,6 +65,24 @@ class Label(msgspec.Struct, frozen=True):
     description: str = ""
 
 
+NO_PARAMETERS = '{"additionalProperties":false,"properties":{},"type":"object"}'
+"""The schema of the arguments of a tool that takes none."""
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """One tool a `call` task may choose.
+
+    Attributes:
+        name: the exact string that names it in the answer.
+        description: what it does, for the prompt of a language model.
+        parameters: JSON Schema of its arguments, an object, as canonical JSON text.
+    """
+
+    name: str
+    description: str = ""
+    parameters: str = NO_PARAMETERS
+
+
 class Quality(msgspec.Struct, frozen=True):
     """The quality bar: at most `max_error` of accepted answers wrong, with probability `confidence`."""
 
@@ -73,7 +98,10 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         kind: the shape of the work.
         instructions: what to do, in words; part of the prompt of a language model.
         labels: for `classify`, the answers allowed, in order.
-        schema: for `extract`, the JSON Schema of the answer, as canonical JSON text.
+        schema: for `extract`, the JSON Schema of the answer, as canonical JSON text; `output_schema` has it for every
+            kind.
+        tools: for `call`, the tools allowed, in order.
+        allow_none: for `call`, whether "no tool" is an answer: `structured.calls.NO_CALL`.
         privacy: the least guarded label its inputs have; a request may raise it, never lower it.
         quality: the bar that certificates are made for.
         max_latency_ms: a rung that has not answered by then has timed out; None for the rung's own limit.
@@ -86,6 +114,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     instructions: str = ""
     labels: tuple[Label, ...] = ()
     schema: str | None = None
+    tools: tuple[Tool, ...] = ()
+    allow_none: bool = False
     privacy: Privacy = Privacy.PERSONAL
     quality: Quality = Quality()
     max_latency_ms: int | None = None
@@ -98,9 +128,33 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return tuple(label.name for label in self.labels)
 
     @functools.cached_property
+    def output_schema(self) -> str | None:
+        """The JSON Schema of the answer as JSON text; None for labels and free text."""
+        if self.kind is not Kind.CALL:
+            return self.schema
+        tools = {tool.name: msgspec.json.decode(tool.parameters) for tool in self.tools}
+        return msgspec.json.encode(call_schema(tools, allow_none=self.allow_none)).decode()
+
+    @functools.cached_property
+    def field_names(self) -> tuple[str, ...]:
+        """The top-level members of the answer's record, in the schema's order; none for labels and free text."""
+        if self.kind is Kind.CALL:
+            return CALL_FIELDS
+        schema = msgspec.json.decode(self.schema or "{}")
+        return tuple(schema.get("properties", ())) if isinstance(schema, dict) else ()
+
+    @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of everything that changes what is asked (not the quality bar, privacy or ladder)."""
-        asked = (self.name, self.kind, self.instructions, self.labels, self.schema)
+        asked: tuple[object, ...] = (
+            self.name,
+            self.kind,
+            self.instructions,
+            self.labels,
+            self.schema,
+        )
+        if self.kind is Kind.CALL:
+            asked += (self.tools, self.allow_none)
         return hashlib.sha256(msgspec.json.encode(asked)).hexdigest()
 
     @functools.cached_property
@@ -120,15 +174,19 @@ class Contract:
     """
 
     def __init__(self, task: Task) -> None:
+        schema = task.output_schema
         self._kind = task.kind
         self._labels = frozenset(task.label_names)
-        self._validator = _compile_schema(task) if task.schema is not None else None
-        self._named = frozenset(_property_names(msgspec.json.decode(task.schema or "{}")))
+        self._tools = frozenset(tool.name for tool in task.tools)
+        self._validator = _compile_schema(task.name, schema) if schema is not None else None
+        self._named = frozenset(_property_names(msgspec.json.decode(schema or "{}")))
 
     def violation(self, value: JsonValue) -> str | None:
         """Why `value` is not an answer, in a sentence without the value's text; None when it is one."""
         if self._kind is Kind.CLASSIFY:
             return None if value in self._labels else "the answer is not one of the task's labels"
+        if self._kind is Kind.CALL and self._unknown_tool(value):
+            return "the answer names no tool of the task"
         if self._validator is not None:
             error = next(iter(self._validator.iter_errors(value)), None)
             if error is None:
@@ -138,6 +196,11 @@ class Contract:
         if not isinstance(value, str) or not value.strip():
             return "the answer is empty"
         return None
+
+    def _unknown_tool(self, value: JsonValue) -> bool:
+        """Whether a call names a tool there is none of; what else is wrong with it, its schema says."""
+        name = value.get("name") if isinstance(value, dict) else None
+        return isinstance(name, str) and name not in self._tools
 
     def _shown(self, part: str | int) -> str:
         """A step on the way to a value; a name that is not the schema's was written by a model and is not repeated."""
@@ -156,17 +219,14 @@ def _property_names(schema: JsonValue) -> Iterator[str]:
             yield from _property_names(part)
 
 
-def _compile_schema(task: Task) -> jsonschema_rs.Validator:
-    """Compile the task's schema; remote references are never fetched."""
-    import jsonschema_rs  # noqa: PLC0415 - 20 ms that only `extract` tasks need
+def _compile_schema(task: str, schema: str) -> jsonschema_rs.Validator:
+    """Compile a task's schema; remote references are never fetched."""
+    import jsonschema_rs  # noqa: PLC0415 - 20 ms that only records need
 
-    schema = msgspec.json.decode(task.schema or "true")
     try:
-        return jsonschema_rs.validator_for(schema, retriever=_refuse_remote)
+        return jsonschema_rs.validator_for(msgspec.json.decode(schema), retriever=_refuse_remote)
     except (jsonschema_rs.ValidationError, ValueError) as error:
-        raise ConfigError(
-            f"task {task.name!r}: schema is not a valid JSON Schema: {error}"
-        ) from error
+        raise ConfigError(f"task {task!r}: schema is not a valid JSON Schema: {error}") from error
 
 
 def _refuse_remote(uri: str) -> JsonValue:
@@ -182,7 +242,7 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Text(msgspec.Struct, frozen=True, tag="text"):
-    """A single text: what `classify`, `extract` and `summarize` work on."""
+    """A single text: what `classify`, `extract`, `call` and `summarize` work on."""
 
     text: str
 

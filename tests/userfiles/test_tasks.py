@@ -95,6 +95,57 @@ def test_schema_inline_and_from_a_file_are_the_same(settings: Settings) -> None:
 
 
 EXTRACT = 'format = 1\nkind = "extract"\n'
+CALL = 'format = 1\nkind = "call"\n'
+
+
+def test_the_order_of_properties_is_part_of_what_is_asked(settings: Settings) -> None:
+    """A model writes them in that order; the order of keywords means nothing."""
+    one = (
+        EXTRACT
+        + '[schema]\ntype = "object"\n[schema.properties]\nb.type = "null"\na.type = "null"\n'
+    )
+    (settings.root / "tasks" / "s.json").write_text(
+        '{"properties": {"b": {"type": "null"}, "a": {"type": "null"}}, "type": "object"}'
+    )
+    task = load_task(write(one))
+    assert task.field_names == ("b", "a")
+    assert task == load_task(write(EXTRACT + 'schema_file = "s.json"\n'))
+
+
+def test_tools_inline_and_from_a_file_are_the_same(settings: Settings) -> None:
+    """A call keeps the schema of its tool, and names a tool there is."""
+    (settings.root / "tasks" / "a.json").write_text(
+        '{"type": "object", "required": ["city"], "properties": {"city": {"type": "string"}}}'
+    )
+    inline = """[[tools]]
+name = "weather"
+description = "What it is like outside."
+[tools.parameters]
+type = "object"
+required = ["city"]
+properties.city.type = "string"
+"""
+    beside = inline.partition("[tools.")[0] + 'parameters_file = "a.json"\n'
+    task = load_task(write(CALL + inline + '[[tools]]\nname = "time"\n'))
+    assert task == load_task(write(CALL + beside + '[[tools]]\nname = "time"\n'))
+    assert [tool.name for tool in task.tools] == ["weather", "time"]
+    broken = task.contract.violation
+    assert broken({"name": "weather", "arguments": {"city": "Paris"}}) is None
+    assert broken({"name": "time", "arguments": {}}) is None
+    assert broken({"name": "wether", "arguments": {}}) == "the answer names no tool of the task"
+    assert broken({"name": "weather", "arguments": {}}) is not None
+    assert broken({"name": "time", "arguments": {"x": 1}}) is not None
+    assert broken({"name": None, "arguments": {}}) is not None
+    assert broken([]) is not None
+
+
+def test_no_tool_is_an_answer_where_the_task_says_so(settings: Settings) -> None:
+    """It is an object like every other call."""
+    task = load_task(write(CALL + 'allow_none = true\n[[tools]]\nname = "time"\n'))
+    assert task.contract.violation({"name": None, "arguments": {}}) is None
+    assert task.contract.violation({"name": None, "arguments": {"x": 1}}) is not None
+    assert task.contract.violation(None) is not None
+
 
 MISTAKES = {
     "unknown key": (
@@ -103,17 +154,17 @@ MISTAKES = {
     ),
     "wrong kind": (
         SMALLEST.replace("classify", "clasify"),
-        "tasks/t.toml:2: kind must be 'classify', 'extract', 'summarize', 'answer' or 'chat', "
+        "tasks/t.toml:2: kind must be 'classify', 'extract', 'call', 'summarize', 'answer' or 'chat', "
         "not 'clasify'; did you mean 'classify'?",
     ),
     "british": (
         'format = 1\nkind = "summarise"\n',
-        "tasks/t.toml:2: kind must be 'classify', 'extract', 'summarize', 'answer' or 'chat', "
+        "tasks/t.toml:2: kind must be 'classify', 'extract', 'call', 'summarize', 'answer' or 'chat', "
         "not 'summarise'; did you mean 'summarize'?",
     ),
     "no kind": (
         'format = 1\nlabels = ["a", "b"]\n',
-        "tasks/t.toml: kind is missing: 'classify', 'extract', 'summarize', 'answer' or 'chat'",
+        "tasks/t.toml: kind is missing: 'classify', 'extract', 'call', 'summarize', 'answer' or 'chat'",
     ),
     "another name": (
         SMALLEST + 'name = "u"\n',
@@ -179,6 +230,47 @@ MISTAKES = {
         "tasks/t.toml:3: schema_file 'bad.json' is not JSON: JSON is malformed: "
         "invalid character (byte 4)",
     ),
+    "schema that nothing keeps": (
+        EXTRACT + '[schema]\ntype = "integer"\nminimum = 3\nmaximum = 2\n',
+        "tasks/t.toml:3: schema: no value can keep the schema: minimum (3) is greater than maximum (2)",
+    ),
+    "no tools": (CALL, "tasks/t.toml:2: kind 'call' needs tools"),
+    "not one tool": (
+        CALL + "tools = []\n",
+        "tasks/t.toml:3: tools must have at least one tool",
+    ),
+    "tools of another kind": (
+        SMALLEST + '[[tools]]\nname = "x"\n',
+        "tasks/t.toml:4: tools is for kind 'call'; this task's kind is 'classify'",
+    ),
+    "no tool for another kind": (
+        SMALLEST + "allow_none = true\n",
+        "tasks/t.toml:4: allow_none is for kind 'call'; this task's kind is 'classify'",
+    ),
+    "tool without a name": (
+        CALL + '[[tools]]\ndescription = "x"\n',
+        "tasks/t.toml:3: tools[0].name is missing: text that is not empty",
+    ),
+    "tool twice": (
+        CALL + '[[tools]]\nname = "x"\n[[tools]]\nname = "x"\n',
+        "tasks/t.toml:6: tool 'x' stands twice",
+    ),
+    "arguments that are no object": (
+        CALL + '[[tools]]\nname = "x"\nparameters = {type = "string"}\n',
+        "tasks/t.toml:5: tools[0].parameters must be a JSON Schema of type 'object': arguments have names",
+    ),
+    "arguments twice over": (
+        CALL + '[[tools]]\nname = "x"\nparameters_file = "a.json"\nparameters = {}\n',
+        "tasks/t.toml:5: tools[0].parameters and parameters_file say the same thing; keep one",
+    ),
+    "arguments that are no schema": (
+        CALL + '[[tools]]\nname = "x"\n[tools.parameters]\ntype = "object"\nrequired = "y"\n',
+        'tasks/t.toml:5: schema is not a valid JSON Schema: "y" is not of type "array"',
+    ),
+    "arguments in no file": (
+        CALL + '[[tools]]\nname = "x"\nparameters_file = "a.json"\n',
+        "tasks/t.toml:5: tools[0].parameters_file: tasks/a.json: no such file",
+    ),
     "share as a whole number": (
         SMALLEST + "[quality]\nmax_error = 5\n",
         "tasks/t.toml:5: quality.max_error must be a share between 0 and 1 such as 0.05, or a "
@@ -213,7 +305,10 @@ def test_a_remote_schema_is_refused(settings: Settings) -> None:
     """A `$ref` to another place is a mistake, and nothing is fetched."""
     lines = complaint(EXTRACT + '[schema]\n"$ref" = "https://example.com/s.json"\n', settings)
     assert len(lines) == 1
-    assert "'https://example.com/s.json' is remote" in lines[0]
+    assert (
+        "schema: /$ref is 'https://example.com/s.json', which is not part of this schema"
+        in lines[0]
+    )
 
 
 def test_all_mistakes_are_reported_together(settings: Settings) -> None:

@@ -17,7 +17,16 @@ import msgspec
 
 from rung.receipt import JsonValue
 from rung.rows.file import Row
-from rung.task import Conversation, Input, Kind, Passage, Privacy, Text, input_text
+from rung.task import (
+    RECORD_KINDS,
+    Conversation,
+    Input,
+    Kind,
+    Passage,
+    Privacy,
+    Text,
+    input_text,
+)
 from rung.text import normalize
 from rung.userfiles.document import did_you_mean, one_of, shown_value
 
@@ -241,7 +250,7 @@ def _suits(value: Input | str, kind: Kind) -> bool:
 
 
 def _expected(cell: JsonValue, kind: Kind | None) -> Expected:
-    if kind is Kind.EXTRACT:
+    if kind in RECORD_KINDS:
         return _json(cell) if isinstance(cell, str) else cell
     if isinstance(cell, str):
         return cell.strip()

@@ -16,7 +16,7 @@ from rung.task import Kind
 from rung.userfiles.settings import NEEDED, NOT_FOR
 from rung.userfiles.settings_shape import SettingsFile
 from rung.userfiles.task_shape import TaskFile
-from rung.userfiles.tasks import KIND_KEYS
+from rung.userfiles.tasks import KIND_KEYS, KIND_OPTIONS
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -46,8 +46,9 @@ def _kind_rules() -> list[JsonValue]:
     rules: list[JsonValue] = []
     for kind in Kind:
         own = [key for key, owner in KIND_KEYS.items() if owner is kind]
+        owners = KIND_KEYS | KIND_OPTIONS
         then: JsonValue = {
-            "properties": {key: False for key, owner in KIND_KEYS.items() if owner is not kind}
+            "properties": {key: False for key, owner in owners.items() if owner is not kind}
         }
         if own:
             then["oneOf"] = [{"required": [key]} for key in own]

@@ -25,6 +25,36 @@ class QualityTable(Table, frozen=True):
     )
 
 
+class ToolTable(Table, frozen=True):
+    """One tool of a `call` task."""
+
+    name: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="The tool's name, as the answer has it.",
+            extra={"must": "text that is not empty"},
+        ),
+    ]
+    description: Annotated[
+        str, Meta(description="What it does; part of a language model's prompt.")
+    ] = ""
+    parameters: Annotated[
+        dict[str, JsonValue] | None,
+        Meta(
+            description="JSON Schema of its arguments, an object, written as TOML; none: it takes no arguments.",
+            extra={"must": "a table that holds a JSON Schema"},
+        ),
+    ] = None
+    parameters_file: Annotated[
+        Folder | None,
+        Meta(
+            description="A file with the JSON Schema of its arguments, beside or below this file.",
+            extra={"must": "the path of a JSON file"},
+        ),
+    ] = None
+
+
 LabelName = Annotated[str, Meta(min_length=1, extra={"must": "text that is not empty"})]
 
 
@@ -73,6 +103,17 @@ class TaskFile(Table, frozen=True):
             extra={"must": "the path of a JSON file"},
         ),
     ] = None
+    tools: Annotated[
+        Annotated[tuple[ToolTable, ...], Meta(extra_json_schema={"minItems": 1})] | None,
+        Meta(
+            description="call: the tools allowed.",
+            extra={"must": "[[tools]] tables, each with a name"},
+        ),
+    ] = None
+    allow_none: Annotated[
+        bool,
+        Meta(description='call: whether {"name": null, "arguments": {}}, no tool, is an answer.'),
+    ] = False
     privacy: Annotated[
         Privacy, Meta(description="The least guarded label that inputs of this task have.")
     ] = Privacy.PERSONAL

@@ -15,7 +15,8 @@ import msgspec
 from rung.config import Settings
 from rung.errors import ConfigError, InternalError
 from rung.receipt import JsonValue
-from rung.task import Contract, Kind, Label, Quality, Task
+from rung.structured import plan
+from rung.task import NO_PARAMETERS, Kind, Label, Quality, Task, Tool
 from rung.text import normalize
 from rung.userfiles.document import (
     Document,
@@ -31,7 +32,7 @@ from rung.userfiles.document import (
     stays_below,
 )
 from rung.userfiles.shape import read_table
-from rung.userfiles.task_shape import TaskFile
+from rung.userfiles.task_shape import TaskFile, ToolTable
 from rung.userfiles.values import NAME_PATTERN, share
 
 KIND_KEYS: dict[str, Kind] = {
@@ -39,8 +40,12 @@ KIND_KEYS: dict[str, Kind] = {
     "labels_file": Kind.CLASSIFY,
     "schema": Kind.EXTRACT,
     "schema_file": Kind.EXTRACT,
+    "tools": Kind.CALL,
 }
 """Keys that only one kind of task takes; that kind needs exactly one of them."""
+
+KIND_OPTIONS: dict[str, Kind] = {"allow_none": Kind.CALL}
+"""Keys that only one kind of task takes, and may leave out."""
 
 
 def load_task(path: Path, settings: Settings | None = None) -> Task:
@@ -78,6 +83,26 @@ def find_task(settings: Settings, name: str) -> Task:
         f"no task {name!r} in {folder}{did_you_mean(name, paths)}",
         hint=f"{known}; a new one is the file {folder}/NAME.toml",
     )
+
+
+def canonical_schema(schema: JsonValue) -> str:
+    """A JSON Schema as text in which only what matters differs: keywords are sorted, properties are not.
+
+    A model that is held to a schema writes its properties in the schema's order, so their order is part of what is
+    asked.
+    """
+    return msgspec.json.encode(_sorted(schema)).decode()
+
+
+def _sorted(node: JsonValue, *, properties: bool = False) -> JsonValue:
+    if isinstance(node, list):
+        return [_sorted(part) for part in node]
+    if not isinstance(node, dict):
+        return node
+    keys = list(node) if properties else sorted(node)
+    return {
+        key: _sorted(node[key], properties=key == "properties" and not properties) for key in keys
+    }
 
 
 def task_paths(settings: Settings) -> list[Path]:
@@ -120,6 +145,8 @@ class _Reader:
             instructions=file.instructions.strip(),
             labels=self._labels(),
             schema=self._schema(),
+            tools=self._tools(),
+            allow_none=file.allow_none,
             privacy=file.privacy,
             quality=Quality(share(file.quality.max_error), share(file.quality.confidence)),
             max_latency_ms=file.max_latency_ms,
@@ -149,11 +176,12 @@ class _Reader:
         kind = self._file.kind
         own = [key for key, owner in KIND_KEYS.items() if owner is kind]
         given = [key for key in KIND_KEYS if key in self._data]
-        for key in given:
-            if key not in own:
+        owners = KIND_KEYS | KIND_OPTIONS
+        for key, owner in owners.items():
+            if key in self._data and owner is not kind:
                 self._mistakes.add(
                     (key,),
-                    f"{key} is for kind {KIND_KEYS[key].value!r}; this task's kind is {kind.value!r}",
+                    f"{key} is for kind {owner.value!r}; this task's kind is {kind.value!r}",
                 )
         mine = [key for key in given if key in own]
         if own and not mine:
@@ -212,41 +240,90 @@ class _Reader:
 
     def _schema(self) -> str | None:
         """The JSON Schema of an extract task as canonical JSON text."""
-        value: JsonValue = self._file.schema
-        if self._file.schema_file is not None:
-            text = self._read_beside("schema_file", self._file.schema_file)
-            if text is None:
-                return None
-            try:
-                value = msgspec.json.decode(text)
-            except (msgspec.DecodeError, RecursionError) as error:
-                self._mistakes.add(
-                    ("schema_file",), f"schema_file {self._file.schema_file!r} is not JSON: {error}"
-                )
-                return None
-        return None if value is None else msgspec.json.encode(value, order="sorted").decode()
+        file = self._file
+        value = self._json(("schema",), file.schema, ("schema_file",), file.schema_file)
+        return None if value is None else canonical_schema(value)
+
+    def _json(self, key: Key, value: JsonValue, file_key: Key, relative: str | None) -> JsonValue:
+        """A value written in the task file or in one beside it; None with the mistake noted."""
+        if relative is None:
+            return value
+        text = self._read_beside(shown_key(file_key), relative, file_key)
+        if text is None:
+            return None
+        try:
+            return msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError) as error:
+            self._mistakes.add(file_key, f"{shown_key(file_key)} {relative!r} is not JSON: {error}")
+            return None
 
     def _check_schema(self, task: Task) -> None:
-        if task.schema is None:
-            return
-        try:
-            Contract(task)
-        except ConfigError as error:
+        if task.schema is not None:
             key = "schema" if self._file.schema is not None else "schema_file"
-            sentence = error.message.removeprefix(f"task {task.name!r}: ").splitlines()[0]
-            self._mistakes.add((key,), sentence)
+            self._check_plan(task.schema, (key,))
+        elif task.tools and task.output_schema is not None and not self._mistakes.touch(("tools",)):
+            self._check_plan(task.output_schema, ("tools",))
 
-    def _read_beside(self, key: str, relative: str) -> str | None:
+    def _check_plan(self, schema: str, at: Key) -> None:
+        """Note why no engine could be held to a schema, where that is so."""
+        try:
+            plan(schema)
+        except ConfigError as error:
+            said = error.message.removeprefix("the ")
+            if not said.startswith("schema "):
+                said = f"{shown_key(at)}: {said}"
+            self._mistakes.add(at, f"{said}; {error.hint}" if error.hint else said)
+
+    def _tools(self) -> tuple[Tool, ...]:
+        """The tools of a call task, checked one by one and together."""
+        tools: list[Tool] = []
+        for index, table in enumerate(self._file.tools or ()):
+            at: Key = ("tools", index)
+            if table.name in {tool.name for tool in tools}:
+                self._mistakes.add((*at, "name"), f"tool {table.name!r} stands twice")
+            parameters = self._parameters(table, at)
+            if parameters is not None:
+                tools.append(Tool(table.name, table.description.strip(), parameters))
+        if self._file.tools == ():
+            self._mistakes.add(("tools",), "tools must have at least one tool")
+        return tuple(tools)
+
+    def _parameters(self, table: ToolTable, at: Key) -> str | None:
+        """The JSON Schema of a tool's arguments as canonical JSON text; None with the mistake noted."""
+        own, beside = (*at, "parameters"), (*at, "parameters_file")
+        if table.parameters is not None and table.parameters_file is not None:
+            self._mistakes.add(
+                beside, f"{shown_key(own)} and parameters_file say the same thing; keep one"
+            )
+            return None
+        if table.parameters is None and table.parameters_file is None:
+            return NO_PARAMETERS
+        given = own if table.parameters is not None else beside
+        value = self._json(own, table.parameters, beside, table.parameters_file)
+        if value is None:
+            return None
+        if not isinstance(value, dict) or value.get("type") != "object":
+            self._mistakes.add(
+                given,
+                f"{shown_key(given)} must be a JSON Schema of type 'object': arguments have names",
+            )
+            return None
+        parameters = canonical_schema(value)
+        self._check_plan(parameters, given)
+        return parameters
+
+    def _read_beside(self, key: str, relative: str, at: Key | None = None) -> str | None:
         """Text of a file the task names, beside or below it; None with the mistake noted."""
+        at = at or (key,)
         folder = self._path.absolute().parent
         if not stays_below(folder, relative):
             self._mistakes.add(
-                (key,),
+                at,
                 f"{key} must stay below the task's folder, not {shown_value(relative)}",
             )
             return None
         try:
             return read_text(folder / relative)
         except ConfigError as error:
-            self._mistakes.add((key,), f"{key}: {error.message}")
+            self._mistakes.add(at, f"{key}: {error.message}")
             return None

@@ -1,0 +1,57 @@
+"""Figures of structured output, four apart: did it parse, did it keep its schema, was it cut, could it be called.
+
+A share of one says little of another: a model may write perfect JSON that breaks the schema, or break off in
+between. Intervals are the caller's (`trust.bounds.interval`), who knows what the rows stand for.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from rung.receipt import Attempt, Verdict
+
+NOT_JSON = "the answer is not JSON"
+"""How the reason of an attempt begins whose text does not parse."""
+
+VALID = frozenset({Verdict.ACCEPTED, Verdict.UNSURE})
+WRITTEN = VALID | {Verdict.INVALID, Verdict.TRUNCATED, Verdict.REFUSED}
+"""Verdicts of attempts in which a model did write something."""
+
+
+class StructuredFigures(msgspec.Struct):
+    """Counts of attempts that wrote something; a repaired attempt counts as it ended.
+
+    Attributes:
+        n: attempts.
+        parsed: whose text is JSON.
+        schema_valid: whose value keeps the task's schema.
+        truncated: that were cut before their end; they count as neither parsed nor valid.
+        executable: for tasks of kind `call`, that name a tool of the task with arguments that keep its schema, or no
+            tool where none is allowed; 0 for others.
+        repaired: that were shown their mistake once.
+    """
+
+    n: int = 0
+    parsed: int = 0
+    schema_valid: int = 0
+    truncated: int = 0
+    executable: int = 0
+    repaired: int = 0
+
+    def add(self, attempt: Attempt, *, calls: bool) -> None:
+        """Count one attempt.
+
+        Args:
+            attempt: of any verdict; those in which nothing was written are left out.
+            calls: whether its task is of kind `call`.
+        """
+        if attempt.verdict not in WRITTEN:
+            return
+        valid = attempt.verdict in VALID
+        broken = attempt.verdict is Verdict.INVALID and not attempt.reason.startswith(NOT_JSON)
+        self.n += 1
+        self.parsed += valid or broken
+        self.schema_valid += valid
+        self.truncated += attempt.verdict is Verdict.TRUNCATED
+        self.executable += valid and calls
+        self.repaired += attempt.repaired
