@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-
 from rung.errors import EngineUnsupported
 
 LIBRARY = "xllamacpp"
@@ -17,16 +15,12 @@ class ScorerUnavailable(EngineUnsupported):
     code = "engine.scorer_unavailable"
 
 
-def check_version() -> None:
-    """Look at the installed library without loading it.
+def check_version(installed: str) -> None:
+    """Compare a version of the library with the one that may be called.
 
     Raises:
-        ScorerUnavailable: it is missing or another version.
+        ScorerUnavailable: it is another one.
     """
-    try:
-        installed = importlib.metadata.version(LIBRARY)
-    except importlib.metadata.PackageNotFoundError as error:
-        raise ScorerUnavailable(f"{LIBRARY} is not installed") from error
     if installed != VERSION:
         raise ScorerUnavailable(
             f"labels are scored directly with {LIBRARY} {VERSION} only; {installed} is installed",

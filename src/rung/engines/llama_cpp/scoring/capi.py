@@ -8,6 +8,7 @@ only. What a call means for labels is `scorer`'s business.
 from __future__ import annotations
 
 import ctypes
+import importlib.metadata
 import os
 from collections.abc import Callable, Sequence
 from ctypes import c_bool, c_char_p, c_float, c_int32, c_size_t, c_uint32, c_void_p
@@ -19,7 +20,11 @@ import numpy.typing as npt
 
 from rung.config import FlashAttention, KvType
 from rung.engines.llama_cpp.parameters import ModelParameters
-from rung.engines.llama_cpp.scoring.availability import ScorerUnavailable, check_version
+from rung.engines.llama_cpp.scoring.availability import (
+    LIBRARY,
+    ScorerUnavailable,
+    check_version,
+)
 from rung.errors import ModelError
 
 Tokens = npt.NDArray[np.int32]
@@ -31,7 +36,9 @@ _ABORTED = 2
 _LOUD = {3: b"W", 4: b"E"}  # 5 continues a line, of progress dots
 
 
-class _ModelParams(ctypes.Structure):
+class ModelParams(ctypes.Structure):
+    """`llama_model_params`."""
+
     _fields_: ClassVar = [
         ("devices", c_void_p),
         ("tensor_buft_overrides", c_void_p),
@@ -53,7 +60,9 @@ class _ModelParams(ctypes.Structure):
     ]
 
 
-class _ContextParams(ctypes.Structure):
+class ContextParams(ctypes.Structure):
+    """`llama_context_params`."""
+
     _fields_: ClassVar = [
         ("n_ctx", c_uint32),
         ("n_batch", c_uint32),
@@ -126,10 +135,10 @@ _Log = ctypes.CFUNCTYPE(None, c_int32, c_char_p, c_void_p)
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "llama_backend_init": (None, []),
     "llama_log_set": (None, [_Log, c_void_p]),
-    "llama_model_default_params": (_ModelParams, []),
-    "llama_context_default_params": (_ContextParams, []),
-    "llama_model_load_from_file": (c_void_p, [c_char_p, _ModelParams]),
-    "llama_init_from_model": (c_void_p, [c_void_p, _ContextParams]),
+    "llama_model_default_params": (ModelParams, []),
+    "llama_context_default_params": (ContextParams, []),
+    "llama_model_load_from_file": (c_void_p, [c_char_p, ModelParams]),
+    "llama_init_from_model": (c_void_p, [c_void_p, ContextParams]),
     "llama_model_get_vocab": (c_void_p, [c_void_p]),
     "llama_model_n_ctx_train": (c_int32, [c_void_p]),
     "llama_model_has_encoder": (c_bool, [c_void_p]),
@@ -208,7 +217,7 @@ def open_library() -> Any:  # a ctypes library: its functions are known by name 
     Raises:
         ScorerUnavailable: another version, a missing symbol, or structs that are laid out otherwise.
     """
-    check_version()
+    check_version(importlib.metadata.version(LIBRARY))
     import xllamacpp.xllamacpp as extension  # noqa: PLC0415 - 100 MB that only the child needs
 
     library = ctypes.CDLL(extension.__file__)

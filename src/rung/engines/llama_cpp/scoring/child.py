@@ -7,6 +7,7 @@ and says so to every request, so that callers can tell "not here" from "broken" 
 from __future__ import annotations
 
 import hmac
+import importlib.metadata
 import select
 import socket
 import time
@@ -14,7 +15,7 @@ import time
 from rung.engines.llama_cpp import child_frame
 from rung.engines.llama_cpp.handshake import Instructions, Ready
 from rung.engines.llama_cpp.scoring import wire
-from rung.engines.llama_cpp.scoring.availability import ScorerUnavailable
+from rung.engines.llama_cpp.scoring.availability import LIBRARY, ScorerUnavailable
 from rung.engines.llama_cpp.scoring.capi import EvaluationFailed, Interrupted, Model
 from rung.engines.llama_cpp.scoring.scorer import SEQUENCES, Scorer
 from rung.engines.llama_cpp.scoring.wire import Fault, FaultKind
@@ -170,10 +171,8 @@ _DESKS: list[Desk] = []
 
 def load(instructions: Instructions) -> Ready:
     """Load the model and open the socket."""
-    from importlib.metadata import version  # noqa: PLC0415
-
     _DESKS.append(Desk(instructions))
-    return Ready(build=f"xllamacpp {version('xllamacpp')}")
+    return Ready(build=f"{LIBRARY} {importlib.metadata.version(LIBRARY)}")
 
 
 def serve() -> None:

@@ -47,8 +47,9 @@ class _Text(msgspec.Struct):
     """One text on its way: its tokens after the shared prefix and what the model said so far."""
 
     index: int
-    suffix: list[int]
     reading: Reading
+    suffix: list[int] = []
+    prompt_tokens: int = 0
     sequence: int = 0
     problem: str | None = None
 
@@ -89,9 +90,6 @@ class Scorer:
         self._check(request)
         trie = LabelTrie(request.surfaces)
         texts = [self._prepared(request, trie, index) for index in range(len(request.texts))]
-        counts = tuple(
-            len(text.suffix) and len(request.before) + len(text.suffix) for text in texts
-        )
         prefix = list(request.before)
         ready = [text for text in texts if text.problem is None]
         if any(not text.suffix for text in ready):
@@ -100,13 +98,14 @@ class Scorer:
             for text in ready:
                 text.suffix.insert(0, last)
         try:
-            self._hold(prefix, request.adapter, stopped)
+            if ready:
+                self._hold(prefix, request.adapter, stopped)
             for wave in self._waves(ready, trie):
                 self._run(wave, trie, stopped)
         except (Interrupted, EvaluationFailed):
             self._prefix = []  # the model forgets everything
             raise
-        return _scores(texts, trie, counts)
+        return _scores(texts, trie)
 
     def _check(self, request: ScoreRequest) -> None:
         size = self._model.vocabulary.size
@@ -120,20 +119,21 @@ class Scorer:
 
     def _prepared(self, request: ScoreRequest, trie: LabelTrie, index: int) -> _Text:
         """A text, tokenised, with a problem where it cannot be evaluated."""
-        text, fixed = request.texts[index], len(request.before) + len(request.after)
-        prepared = _Text(index, [], Reading(trie))
+        text = request.texts[index]
+        prepared = _Text(index, Reading(trie))
         if len(text) > self.context * _TOKEN_BYTES:
             prepared.problem = (
                 f"the text has {len(text):,} characters, the context holds {self.context:,} tokens"
             )
             return prepared
         prepared.suffix = [*self._model.tokenize(text, parse_special=False), *request.after]
-        needed = len(request.before) + len(prepared.suffix) + trie.longest
+        prepared.prompt_tokens = len(request.before) + len(prepared.suffix)
+        needed = prepared.prompt_tokens + trie.longest
         if needed > self.context:
             prepared.problem = (
                 f"prompt and label take {needed:,} tokens, the context holds {self.context:,}"
             )
-        elif not fixed and not prepared.suffix:
+        elif not prepared.prompt_tokens:
             prepared.problem = "the prompt is empty"
         return prepared
 
@@ -212,18 +212,19 @@ class Scorer:
 
         def probabilities(tokens: Indices) -> Probabilities:
             wanted: Probabilities = np.exp(logits[tokens].astype(np.float64) - highest)
-            return wanted / total
+            shares: Probabilities = wanted / total
+            return shares
 
         text.reading.read(place, ways_on(trie.places[place], probabilities, self._ends))
 
 
-def _scores(texts: list[_Text], trie: LabelTrie, counts: tuple[int, ...]) -> Scores:
+def _scores(texts: list[_Text], trie: LabelTrie) -> Scores:
     rows = np.full((len(texts), trie.labels), np.nan)
     for text in texts:
         if text.problem is None:
             rows[text.index] = text.reading.probabilities
     problems = {text.index: text.problem for text in texts if text.problem is not None}
-    return Scores(rows, counts, problems)
+    return Scores(rows, tuple(text.prompt_tokens for text in texts), problems)
 
 
 def _groups(
