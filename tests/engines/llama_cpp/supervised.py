@@ -20,7 +20,7 @@ from rung.errors import EngineError
 Result = TypeVar("Result")
 
 QUICK = SupervisorOptions(
-    ping_s=0.1, unresponsive_s=0.5, backoff_s=0.05, open_s=0.3, window_s=30, room_s=0.3
+    ping_s=0.25, unresponsive_s=1.5, backoff_s=0.05, open_s=0.3, window_s=30, room_s=0.3
 )
 """The product's limits, short enough for a test."""
 

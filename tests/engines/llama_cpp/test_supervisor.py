@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import stat
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -136,10 +137,28 @@ def test_a_stopped_child_is_ended_while_it_is_leased(tiny: Path) -> None:
         async with supervisor(tiny) as made:
             async with made.lease() as lease:
                 os.kill(pid_of(made), signal.SIGSTOP)
-                expected = "the engine process was ended because it did not answer for 0.5 s"
+                expected = "the engine process was ended because it did not answer for 1.5 s"
                 assert await made.death(lease, within_s=20) == expected
             async with made.lease() as again:
                 assert (await ask(again))["tokens_predicted"] == 4
+
+    run(scene())
+
+
+def test_a_stopped_scorer_is_ended_while_it_is_leased(tiny: Path) -> None:
+    """It answers nobody while it works, so it is looked at from outside."""
+
+    async def scene() -> None:
+        made = Supervisor(parameters(tiny), Role.SCORER, QUICK)
+        try:
+            async with made.lease() as lease:
+                assert made.state is ChildState.SATURATED
+                os.kill(pid_of(made), signal.SIGSTOP)
+                assert "it did not answer" in (await made.death(lease, within_s=20) or "")
+            async with made.lease() as again:
+                assert again.generation == 2
+        finally:
+            await made.aclose()
 
     run(scene())
 
@@ -148,8 +167,7 @@ def test_a_child_that_works_hard_is_left_alone(tiny: Path) -> None:
     """A watched child that generates for many times the watchdog's patience is not taken for stuck."""
 
     async def scene() -> None:
-        options = msgspec.structs.replace(QUICK, unresponsive_s=1.0)
-        async with supervisor(tiny, options, context=2048) as made, made.lease() as lease:
+        async with supervisor(tiny, context=2048) as made, made.lease() as lease:
             answer = await ask(lease, n_predict=1900)
             assert answer["tokens_predicted"] == 1900
             assert made.epitaph(lease) is None
@@ -306,6 +324,26 @@ def test_closing_while_loading_ends_the_child(tiny: Path) -> None:
             loading.cancel()
             assert made.state is not ChildState.LOADING
             assert made.pid is None
+
+    run(scene())
+
+
+def test_restarts_leave_nothing_open(tiny: Path) -> None:
+    """After many deaths this process has as many files and threads as after the first."""
+
+    def opened() -> int:
+        return len(os.listdir("/proc/self/fd")) + threading.active_count()
+
+    async def scene() -> None:
+        options = msgspec.structs.replace(QUICK, crashes=100, backoff_s=0.0)
+        async with supervisor(tiny, options) as made:
+            first = None
+            for _ in range(6):
+                async with made.lease() as lease:
+                    os.kill(pid_of(made), signal.SIGKILL)
+                    await made.death(lease)
+                first = first or opened()
+                await until(lambda first=first: opened() <= first)
 
     run(scene())
 
