@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from supervised import QUICK, parameters, run
+from supervised import QUICK, parameters
 
 from rung.config import Timeouts
 from rung.engines.llama_cpp.engine import LlamaCppEngine
@@ -41,6 +42,7 @@ def using(
     *,
     load: Mapping[str, Any] = {},
     options: SupervisorOptions = QUICK,
+    limit_s: float = 30,
     **settings: Any,  # the engine's own types
 ) -> T:
     """Run `work` on a fresh engine in a fresh loop, and close it and its processes."""
@@ -58,4 +60,8 @@ def using(
             await engine.aclose()
             await fleet.aclose()
 
-    return run(whole())
+    async def bounded() -> T:
+        async with asyncio.timeout(limit_s):
+            return await whole()
+
+    return asyncio.run(bounded())

@@ -7,6 +7,7 @@ the numbers are made is `scoring`'s and `labels_fallback`'s.
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import math
 import time
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from rung.engines.llama_cpp.labels_fallback import server_label_probabilities
 from rung.engines.llama_cpp.lease import Lease
 from rung.engines.llama_cpp.model_file import read_model_file
 from rung.engines.llama_cpp.patience import Patience
-from rung.engines.llama_cpp.scoring.availability import ScorerUnavailable, check_version
+from rung.engines.llama_cpp.scoring.availability import LIBRARY, ScorerUnavailable, check_version
 from rung.engines.llama_cpp.scoring.client import ScoringClient
 from rung.engines.llama_cpp.scoring.wire import ModelFacts, ScoreRequest
 from rung.engines.llama_cpp.serving import Serving
@@ -301,7 +302,7 @@ def _check_numbers(row: Probabilities) -> None:
 
 def _library_problem() -> ScorerUnavailable | None:
     try:
-        check_version()
+        check_version(importlib.metadata.version(LIBRARY))
     except ScorerUnavailable as error:
         return error
     return None
