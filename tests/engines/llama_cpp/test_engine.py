@@ -202,7 +202,7 @@ def test_the_short_form_asks_with_the_tasks_name_only(tiny: Path) -> None:
     async def tokens(engine: LlamaCppEngine) -> int:
         return (await engine.classify(classify("my card"))).usages[0].input_tokens
 
-    assert using(tiny, tokens, prompt=Form.SHORT) * 2 < using(tiny, tokens)
+    assert using(tiny, tokens, prompt=Form.SHORT) < 60  # the bare form takes 155
 
 
 def test_embeddings_come_from_models_with_pooling(tiny: Path) -> None:

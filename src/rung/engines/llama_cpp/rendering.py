@@ -16,7 +16,7 @@ MOST_BYTES = 1024 * 1024
 """Longest rendered prompt, contents left out."""
 
 _FUEL = 2_000_000
-_MEMORY = 1024 * 1024 * 1024
+_MEMORY = 384 * 1024 * 1024
 _CPU_S = 5
 
 
