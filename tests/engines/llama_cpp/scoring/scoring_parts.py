@@ -13,11 +13,12 @@ import numpy.typing as npt
 
 from gguf_models import vocabulary
 from rung.blocking import run_blocking
+from rung.engines.llama_cpp.lease import Lease
 from rung.engines.llama_cpp.parameters import ModelParameters
 from rung.engines.llama_cpp.role import Role
 from rung.engines.llama_cpp.scoring.client import ScoreReply, ScoringClient
 from rung.engines.llama_cpp.scoring.wire import ScoreRequest
-from rung.engines.llama_cpp.supervisor import Lease, Supervisor
+from rung.engines.llama_cpp.supervisor import Supervisor
 
 T = TypeVar("T")
 
@@ -64,7 +65,8 @@ class SharedChild:
         """Run `body` with it."""
 
         async def main() -> T:
-            return await body(ScoringClient(self._lease), self._lease)
+            client = ScoringClient(self._lease, epitaph=lambda: None)
+            return await body(client, self._lease)
 
         return run_blocking(main())
 

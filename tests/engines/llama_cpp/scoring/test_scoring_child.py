@@ -12,11 +12,12 @@ import pytest
 from scoring_parts import SharedChild, parameters, request_for, score, tiny_mamba, with_child
 
 from gguf_models import tiny_model
+from rung.engines.llama_cpp.lease import Lease
 from rung.engines.llama_cpp.role import Role
 from rung.engines.llama_cpp.scoring import wire
 from rung.engines.llama_cpp.scoring.availability import VERSION, ScorerUnavailable, check_version
 from rung.engines.llama_cpp.scoring.client import ScoringClient
-from rung.engines.llama_cpp.supervisor import Lease, Supervisor
+from rung.engines.llama_cpp.supervisor import Supervisor
 from rung.errors import EngineRefused, EngineTimeout, EngineUnavailable
 
 LABELS = ("card", "cash", "transfer")
@@ -105,23 +106,24 @@ def test_a_child_that_dies_costs_its_request_a_typed_error(
 ) -> None:
     """The error says how it died; the next lease has a new child."""
 
-    async def body(client: ScoringClient, supervisor: Supervisor, lease: Lease) -> None:
-        request = await request_for(client, LONG, LABELS)
-        waiting = asyncio.create_task(client.score(request, timeout_s=60))
-        await asyncio.sleep(0.3)
-        assert supervisor.pid is not None
-        os.kill(supervisor.pid, sent)
-        with pytest.raises(EngineUnavailable, match="labels were not scored: the engine process"):
-            await waiting
-        assert sent.name in (await supervisor.death(lease) or "")
-
     async def main() -> None:
         supervisor = Supervisor(parameters(model), Role.SCORER)
+
+        def client_of(lease: Lease) -> ScoringClient:
+            return ScoringClient(lease, epitaph=lambda: supervisor.epitaph(lease))
+
         try:
             async with supervisor.lease() as lease:
-                await body(ScoringClient(lease), supervisor, lease)
+                request = await request_for(client_of(lease), LONG, LABELS)
+                waiting = asyncio.create_task(client_of(lease).score(request, timeout_s=60))
+                await asyncio.sleep(0.3)
+                assert supervisor.pid is not None
+                os.kill(supervisor.pid, sent)
+                died = f"labels were not scored: the engine process was ended by {sent.name}"
+                with pytest.raises(EngineUnavailable, match=died):
+                    await waiting
             async with supervisor.lease() as lease:
-                assert not (await score(ScoringClient(lease), ["card"], LABELS)).problems
+                assert not (await score(client_of(lease), ["card"], LABELS)).problems
         finally:
             await supervisor.aclose()
 

@@ -12,10 +12,10 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
+from rung.engines.llama_cpp.lease import Lease
 from rung.engines.llama_cpp.scoring import wire
 from rung.engines.llama_cpp.scoring.availability import ScorerUnavailable
 from rung.engines.llama_cpp.scoring.wire import Fault, FaultKind, ModelFacts, ScoreRequest
-from rung.engines.llama_cpp.supervisor import Lease
 from rung.engines.protocol import Probabilities
 from rung.errors import (
     EngineError,
@@ -25,6 +25,9 @@ from rung.errors import (
     EngineUnavailable,
     EngineUnsupported,
 )
+
+_LOOKS = 20
+_BETWEEN_LOOKS_S = 0.05
 
 _T = TypeVar("_T", wire.Tokens, wire.ModelFacts, wire.Scored)
 
@@ -58,7 +61,7 @@ class ScoringClient:
         epitaph: why the child is gone, None while it lives; makes the message of a broken connection.
     """
 
-    def __init__(self, lease: Lease, *, epitaph: Callable[[], str | None] = lambda: None) -> None:
+    def __init__(self, lease: Lease, *, epitaph: Callable[[], str | None]) -> None:
         self._lease = lease
         self._epitaph = epitaph
 
@@ -111,8 +114,15 @@ class ScoringClient:
         except TimeoutError as error:
             raise EngineTimeout(f"labels were not scored within {timeout_s:g} s") from error
         except (OSError, asyncio.IncompleteReadError) as error:
-            why = self._epitaph() or "the engine process hung up"
-            raise EngineUnavailable(f"labels were not scored: {why}") from error
+            raise EngineUnavailable(f"labels were not scored: {await self._why()}") from error
+
+    async def _why(self) -> str:
+        """Why the connection broke; that a process ended is often seen a moment later than its connections' end."""
+        for _ in range(_LOOKS):
+            if (why := self._epitaph()) is not None:
+                return why
+            await asyncio.sleep(_BETWEEN_LOOKS_S)
+        return "the engine process hung up"
 
     async def _exchange(self, message: bytes) -> wire.Reply:
         reader, writer = await asyncio.open_unix_connection(self._lease.socket)
