@@ -12,6 +12,10 @@ from rung.engines.protocol import Finish, Generation, TokenLogprob
 from rung.errors import EngineError, EngineProtocolError, EngineRefused, EngineUnavailable
 from rung.receipt import Usage
 
+MOST_EVENT_BYTES = 256 * 1024 * 1024
+"""An event with the log-probability of every token of a large vocabulary has tens of megabytes."""
+
+_DATA = b"data: "
 _FINISHES = {"eos": Finish.STOP, "word": Finish.STOP, "limit": Finish.LENGTH}
 _SAID_CHARS = 300
 
@@ -71,6 +75,36 @@ class Event(msgspec.Struct, frozen=True):
     truncated: bool = False
     generation_settings: Decoding = Decoding()
     error: Fault | None = None
+
+
+class Events:
+    """Events out of the child's bytes: each is one line that begins with `data: `, as llama.cpp writes them."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, piece: bytes) -> list[Event]:
+        """The events that `piece` completes.
+
+        Raises:
+            EngineProtocolError: a line is no event, or has no end.
+        """
+        self._rest += piece
+        if b"\n" not in piece:
+            if len(self._rest) > MOST_EVENT_BYTES:
+                raise EngineProtocolError(
+                    f"the engine process wrote an event of more than {MOST_EVENT_BYTES:,} bytes"
+                )
+            return []
+        *lines, self._rest = self._rest.split(b"\n")
+        return [_decoded(bytes(line[len(_DATA) :])) for line in lines if line.startswith(_DATA)]
+
+
+def _decoded(line: bytes) -> Event:
+    try:
+        return msgspec.json.decode(line, type=Event)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise EngineProtocolError(f"the engine process wrote a broken event: {error}") from error
 
 
 class Assembly:

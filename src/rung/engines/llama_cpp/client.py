@@ -16,13 +16,12 @@ import aiohttp
 import msgspec
 
 from rung.config import Timeouts
-from rung.engines.llama_cpp.answer import Event, Fault, FaultBody, fault_of
+from rung.engines.llama_cpp.answer import Event, Events, Fault, FaultBody, fault_of
 from rung.engines.llama_cpp.guard import AdapterScale, Bounds, Completion, body_of
 from rung.engines.llama_cpp.lease import Lease
 from rung.engines.llama_cpp.patience import Patience
 from rung.engines.llama_cpp.supervisor import Supervisor
 from rung.engines.llama_cpp.template import ChatFormat, Tokens
-from rung.engines.openai.sse import EventStream
 from rung.errors import (
     EngineError,
     EngineProtocolError,
@@ -183,12 +182,11 @@ class ServerClient:
             EngineTruncated: the stream ended before the answer did.
         """
         body = body_of(completion, bounds)
-        events = EventStream()
+        events = Events()
         async with self._asked("completion", body, patience) as response:
             while True:
                 piece = await patience.wait(self._read(response))
-                for data in events.feed(piece) if piece else events.close():
-                    event = _decoded(data)
+                for event in events.feed(piece):
                     if event.tokens_predicted:
                         patience.progress()
                     yield event
@@ -294,13 +292,6 @@ async def _whole(response: aiohttp.ClientResponse) -> bytes:
         if len(body) > _BODY_BYTES:
             raise EngineProtocolError(f"the engine process wrote more than {_BODY_BYTES:,} bytes")
     return bytes(body)
-
-
-def _decoded(data: bytes) -> Event:
-    try:
-        return msgspec.json.decode(data, type=Event)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise EngineProtocolError(f"the engine process wrote a broken event: {error}") from error
 
 
 def _refusal(status: int, body: bytes) -> EngineError:

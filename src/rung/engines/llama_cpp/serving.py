@@ -41,6 +41,7 @@ class Found(msgspec.Struct, frozen=True):
         n_vocab: tokens of its vocabulary.
         masks: whether llguidance holds its answers.
         ends: tokens that end an answer.
+        letter: a token that is a whole character.
     """
 
     generation: int
@@ -48,6 +49,7 @@ class Found(msgspec.Struct, frozen=True):
     n_vocab: int
     masks: bool
     ends: Tokens
+    letter: int
 
 
 class Decoding(msgspec.Struct, frozen=True):
@@ -185,13 +187,13 @@ class Serving:
         Raises:
             EngineError: no answer.
         """
-        (whole,) = await client.tokenize(["a"], parse_special=False)
+        found = await self.found(client)
         completion = Completion(
             prompt=tuple(prompt),
             max_tokens=1,
             alternatives=count,
             adapters=self.scales(None),
-            forced=whole[0],  # a token that ends inside a character would be left out
+            forced=found.letter,  # a token that ends inside a character would be left out
         )
         async with contextlib.aclosing(
             client.complete(completion, self.bounds, patience)
@@ -246,12 +248,14 @@ class Serving:
 
     async def _find_out(self, client: ServerClient) -> Found:
         n_vocab = await client.vocabulary()
+        (letter,) = await client.tokenize(["a"], parse_special=False)
         return Found(
             generation=client.generation,
             writer=PromptWriter(await client.chat_format()),
             n_vocab=n_vocab,
             masks=vocabulary_fits(n_vocab) and await self._masks(client),
             ends=await client.ends(self.scales(None), self.bounds),
+            letter=letter[-1],
         )
 
     async def _masks(self, client: ServerClient) -> bool:
