@@ -127,7 +127,8 @@ class LoadSettings(msgspec.Struct, frozen=True):
     """How an embedded model is loaded.
 
     Attributes:
-        context: tokens that prompt and answer of one request may take together.
+        context: tokens that prompt and answer of one request may take together; None for what the model was trained
+            for, at most 4,096.
         slots: requests that are worked on at once.
         threads: CPU threads; None for one a core.
         batch_tokens: prompt tokens evaluated at once.
@@ -138,7 +139,7 @@ class LoadSettings(msgspec.Struct, frozen=True):
         adapters: LoRA adapters by name, their files relative to `rung.toml`.
     """
 
-    context: int = 4096
+    context: int | None = None
     slots: int = 2
     threads: int | None = None
     batch_tokens: int = 512

@@ -121,14 +121,13 @@ class LoadTable(Table, frozen=True):
     """How an embedded model is loaded."""
 
     context: Annotated[
-        int,
+        Annotated[int, Meta(ge=64, le=1_048_576)] | None,
         Meta(
-            ge=64,
-            le=1_048_576,
-            description="Tokens that prompt and answer of one request may take together.",
+            description="Tokens that prompt and answer of one request may take together; left out, what the model "
+            "was trained for, at most 4,096.",
             extra={"must": "a whole number of tokens from 64 to 1,048,576"},
         ),
-    ] = LoadSettings().context
+    ] = None
     slots: Annotated[
         int,
         Meta(

@@ -11,6 +11,11 @@ from pathlib import Path
 import msgspec
 
 from rung.config import FlashAttention, KvType, LoadSettings, Pooling
+from rung.engines.llama_cpp.model_file import read_model_file
+from rung.errors import ModelError
+
+USUAL_CONTEXT = 4096
+"""Tokens a request may take where nothing else is asked for."""
 
 
 class Adapter(msgspec.Struct, frozen=True):
@@ -67,7 +72,7 @@ def parameters_of(path: Path, load: LoadSettings, *, root: Path) -> ModelParamet
     """
     return ModelParameters(
         path=str(path.absolute()),
-        context=load.context,
+        context=load.context or _usual_context(path),
         slots=load.slots,
         threads=load.threads or _cores(),
         batch_tokens=load.batch_tokens,
@@ -87,3 +92,12 @@ def _cores() -> int:
 
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(allowed or 1, psutil.cpu_count(logical=False) or 1))
+
+
+def _usual_context(path: Path) -> int:
+    """What the model was trained for, as far as its file tells and memory is usually spent on."""
+    try:
+        trained = read_model_file(path).number("context_length")
+    except ModelError:  # said when the model is to be loaded, with what is wrong
+        return USUAL_CONTEXT
+    return min(trained or USUAL_CONTEXT, USUAL_CONTEXT)
