@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from projects import openai_rung, write_project
 from rung.blocking import run_blocking
 from rung.ladder import Ladder
-from rung.receipt import Answer
+from rung.ledger.queries import find, reading
+from rung.receipt import Answer, Usage
 from rung.task import Conversation, Message, Passage, Request
-from upstream import Call, Upstream
+from upstream import Call, Fault, Mode, Token, Upstream
 
 EXTRACT = """format = 1
 kind = "extract"
@@ -39,6 +43,148 @@ def answered(tmp_path: Path, said: str, *, task: str = EXTRACT, schema: bool = T
                 return await ladder.run(Request("triage", "a table for 4 on Friday"))
 
         return run_blocking(climb())
+
+
+def answered_in_turn(
+    tmp_path: Path, *said: str | list[Token], task: str = EXTRACT, more: str = "", **server: Any
+) -> tuple[Answer, list[Call]]:
+    """What becomes of a server that says one thing after another, and the calls it got."""
+    left = list(said)
+    with Upstream(answer=lambda call: left.pop(0), **server) as upstream:
+        rung = openai_rung("local", upstream.url, more=more)
+        config = write_project(tmp_path, rung, ("local",), task=task)
+
+        async def climb() -> Answer:
+            async with await Ladder.open(config) as ladder:
+                return await ladder.run(
+                    Request("triage", "a table for 4 on Friday", idempotency_key="k")
+                )
+
+        return run_blocking(climb()), upstream.chats
+
+
+GOOD = '{"people":4,"day":"Friday"}'
+
+
+def test_a_broken_record_is_shown_to_the_model_once(tmp_path: Path) -> None:
+    """The second output is the answer, at the price of both calls, and the receipt says so."""
+    answer, calls = answered_in_turn(tmp_path, '{"people":"four","day":""}', GOOD)
+    (only,) = answer.receipt.attempts
+    assert answer.value == {"people": 4, "day": "Friday"}
+    assert only.repaired
+    assert only.usage == Usage(22, 6)
+    assert json.loads(msgspec.json.encode(only))["repaired"] is True
+    first, second = (call.body["messages"] for call in calls)
+    assert second[: len(first)] == first
+    assert second[-2] == {"role": "assistant", "content": '{"people":"four","day":""}'}
+    assert "people does not match the schema (properties/people/type)" in second[-1]["content"]
+    assert [call.key for call in calls] == ["k", "k-repair"]
+
+
+def test_a_record_that_stays_broken_is_invalid(tmp_path: Path) -> None:
+    """There is one repair, not a conversation."""
+    answer, calls = answered_in_turn(tmp_path, "four", "four people", GOOD)
+    (only,) = answer.receipt.attempts
+    assert (answer.value, only.verdict, only.repaired, len(calls)) == (None, "invalid", True, 2)
+
+
+def test_a_repair_that_fails_leaves_the_first_verdict(tmp_path: Path) -> None:
+    """The row's output was invalid; that the server went away afterwards does not change it."""
+    more = "[rungs.local.limits]\nretries = 0\n"
+    faults = [Fault(), Fault(Mode.HANG_UP)]
+    answer, calls = answered_in_turn(tmp_path, "four", more=more, faults=faults)
+    (only,) = answer.receipt.attempts
+    assert (only.verdict, only.repaired, len(calls)) == ("invalid", True, 2)
+
+
+@pytest.mark.parametrize(("mode", "verdict"), [(Mode.CUT, "truncated"), (Mode.REFUSAL, "refused")])
+def test_only_a_broken_record_is_repaired(tmp_path: Path, mode: Mode, verdict: str) -> None:
+    """A cut answer and a refusal are verdicts of their own."""
+    answer, calls = answered_in_turn(tmp_path, GOOD, faults=[Fault(mode)])
+    (only,) = answer.receipt.attempts
+    assert (only.verdict, only.repaired, len(calls)) == (verdict, False, 1)
+
+
+def test_free_text_and_labels_are_not_repaired(tmp_path: Path) -> None:
+    """Only a record can be shown what is wrong with it."""
+    task = 'format = 1\nkind = "summarize"\nprivacy = "personal"\n'
+    answer, calls = answered_in_turn(tmp_path, "  ", task=task)
+    assert (answer.value, len(calls)) == (None, 1)
+
+
+def test_a_repair_is_an_egress_of_its_own(tmp_path: Path) -> None:
+    """The text leaves the device again, so it is noted again before it does."""
+    said = ["four", GOOD]
+    with Upstream(answer=lambda call: said.pop(0)) as upstream:
+        rung = openai_rung("near", upstream.url, where="site")
+        task = EXTRACT.replace('"personal"', '"internal"')
+        config = write_project(tmp_path, rung, ("near",), task=task)
+
+        async def climb() -> Answer:
+            async with await Ladder.open(config) as ladder:
+                return await ladder.run(Request("triage", "a table for 4"))
+
+        answer = run_blocking(climb())
+    with reading("sqlite:///rung.db", root=tmp_path) as connection:
+        found = find(connection, answer.receipt.id)
+    assert answer.answered
+    assert [left.rung for left in found.egress] == ["near", "near"]
+
+
+def test_the_least_sure_field_is_the_confidence_of_a_record(tmp_path: Path) -> None:
+    """Without a calibrator it is the engine's own probability, field by field."""
+    tokens = [
+        Token('{"people":', -0.01),
+        Token("4", math.log(0.8)),
+        Token(',"day":"', -0.01),
+        Token('Friday"', math.log(0.6)),
+        Token("}", -0.01),
+    ]
+    answer, calls = answered_in_turn(tmp_path, tokens)
+    (only,) = answer.receipt.attempts
+    assert calls[0].body["logprobs"] is True
+    assert only.confidence == pytest.approx(0.6 * math.exp(-0.01), rel=1e-6)
+    assert answer.value == {"people": 4, "day": "Friday"}
+
+
+def test_a_record_without_token_evidence_has_no_confidence(tmp_path: Path) -> None:
+    """That its values stand in the source is support and no probability."""
+    answer, _ = answered_in_turn(tmp_path, GOOD, logprobs=None)
+    assert answer.receipt.attempts[0].confidence is None
+
+
+CALL = """format = 1
+kind = "call"
+privacy = "personal"
+allow_none = true
+[[tools]]
+name = "book"
+[tools.parameters]
+type = "object"
+required = ["people"]
+properties.people.type = "integer"
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "value"),
+    [
+        ('{"name":"book","arguments":{"people":4}}', {"name": "book", "arguments": {"people": 4}}),
+        ('{"name":null,"arguments":{}}', {"name": None, "arguments": {}}),
+        ('{"name":"cancel","arguments":{}}', None),
+        ('{"name":"book","arguments":{"people":"four"}}', None),
+    ],
+    ids=["a call", "no tool", "no such tool", "wrong arguments"],
+)
+def test_a_call_names_a_tool_and_keeps_its_arguments(
+    tmp_path: Path, said: str, value: dict[str, Any] | None
+) -> None:
+    """Anything else is invalid, after one repair."""
+    answer, calls = answered_in_turn(tmp_path, said, said, task=CALL)
+    assert answer.value == value
+    assert len(calls) == (1 if value else 2)
+    schema = calls[0].body["response_format"]["json_schema"]["schema"]
+    assert [part["properties"]["name"]["const"] for part in schema["anyOf"]] == ["book", None]
 
 
 def test_a_record_that_keeps_the_schema_is_the_answer(tmp_path: Path) -> None:

@@ -6,14 +6,17 @@ import json
 
 import msgspec
 
-from rung.prompts import Form, answer_schema, messages, prompt_digest
-from rung.task import Conversation, Kind, Label, Message, Passage, Task, Text
+from rung.prompts import Form, answer_schema, messages, prompt_digest, repair
+from rung.task import Conversation, Kind, Label, Message, Passage, Task, Text, Tool
 
 TRIAGE = Task(
     name="triage",
     kind=Kind.CLASSIFY,
     instructions="Sort the question.",
     labels=(Label("card_lost", "the card is gone"), Label("refund")),
+)
+CALLING = Task(
+    name="calling", kind=Kind.CALL, tools=(Tool("book", "Books a table."), Tool("cancel"))
 )
 INVOICE = Task(name="invoice", kind=Kind.EXTRACT, schema='{"type":"object"}')
 
@@ -59,6 +62,15 @@ def test_extract_shows_its_schema_and_hands_it_on() -> None:
     assert answer_schema(INVOICE) == INVOICE.schema
 
 
+def test_a_repair_continues_the_conversation() -> None:
+    """The model sees what it was asked, what it wrote and what is wrong with that."""
+    prompt = messages(INVOICE, Text("Total: 5 EUR"))
+    again = repair(prompt, '{"total":"5"}', "total does not match the schema (type)")
+    assert again[:2] == prompt
+    assert again[2] == Message("assistant", '{"total":"5"}')
+    assert "That cannot be used: total does not match the schema (type)." in again[3].content
+
+
 def test_the_document_comes_last_so_that_it_cannot_forge_a_question() -> None:
     """Whatever a document holds, the question stands before it."""
     task = Task(name="qa", kind=Kind.ANSWER)
@@ -96,6 +108,10 @@ def test_the_digest_tells_of_any_change_to_what_is_shown() -> None:
         replace(TRIAGE, labels=(Label("card_lost"), Label("refund"))),
         INVOICE,
         replace(INVOICE, schema='{"type":"array"}'),
+        CALLING,
+        replace(CALLING, allow_none=True),
+        replace(CALLING, tools=CALLING.tools[::-1]),
+        replace(CALLING, tools=(Tool("book", "Books a room."), Tool("cancel"))),
     ]
     assert len({prompt_digest(task) for task in variants}) == len(variants)
     assert prompt_digest(replace(TRIAGE, max_latency_ms=5)) == prompt_digest(TRIAGE)

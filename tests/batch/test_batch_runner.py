@@ -8,6 +8,7 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from batch_runs import Heard, ids, recorded_rows, results_kept, rows, run, start, write_rows
 from click.testing import CliRunner
@@ -44,6 +45,34 @@ def certified(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # --- what comes out ---------------------------------------------------------------------------
+
+
+def test_records_are_summed_up_in_figures_of_their_own(tmp_path: Path) -> None:
+    """How many parsed, how many kept their schema, how many were cut: each with its exact interval."""
+    task = """format = 1
+kind = "extract"
+privacy = "personal"
+[schema]
+type = "object"
+required = ["people"]
+properties.people.type = "integer"
+"""
+    said = {"good": '{"people":4}', "broken": '{"people":"four"}', "prose": "four people"}
+    source = write_rows(tmp_path / "in.jsonl", [f"{name} {n}" for n in range(2) for name in said])
+
+    def reply(call: Call) -> str:
+        first = next(turn["content"] for turn in call.body["messages"] if turn["role"] == "user")
+        return said[first.split()[0]]
+
+    with Upstream(answer=reply) as upstream:
+        rung = openai_rung("local", upstream.url)
+        config = write_project(tmp_path, rung, ("local",), task=task)
+        found = run(config, source).structured
+    assert found is not None
+    assert (found.n, found.repaired, found.executable) == (6, 4, None)
+    assert (found.parsed.count, found.schema_valid.count, found.truncated.count) == (4, 2, 0)
+    assert found.schema_valid.low < found.schema_valid.share == 2 / 6 < found.schema_valid.high
+    assert msgspec.json.decode(msgspec.json.encode(found))["truncated"]["low"] == 0.0
 
 
 def test_rows_come_out_in_order_under_the_certificate(certified: Path, tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ class _Run:
         self._progress = progress
         self._stop = stop
         self._window = Window(opened.recorded)
+        self._kind = ladder.project.task(opened.run.task).kind
         self._started = time.perf_counter()
         self._warned: set[str] = set()
 
@@ -176,7 +177,7 @@ class _Run:
                 tally.reject(slot.outcome.code)
                 rejected.append(msgspec.json.encode(_reject_row(slot.outcome)))
             elif slot.outcome is not None:
-                tally.add(slot.outcome)
+                tally.add(slot.outcome, self._kind)
                 lines.append(msgspec.json.encode(output_row(slot.row, slot.outcome)))
         opened, old = self._opened, self._checkpoint
         output, rejects = await asyncio.to_thread(

@@ -6,6 +6,7 @@ import msgspec
 
 from rung.batch.store import Checkpoint, Run
 from rung.batch.tally import RungTally, Tally
+from rung.structured.figures import StructuredFigures
 
 
 class RungSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +38,32 @@ class RungSummary(msgspec.Struct, frozen=True, kw_only=True):
         return self.failed == self.attempts > 0
 
 
+class Rate(msgspec.Struct, frozen=True, kw_only=True):
+    """A share of `n` attempts with its exact two-sided 95 % interval."""
+
+    count: int
+    share: float
+    low: float
+    high: float
+
+
+class StructuredPart(msgspec.Struct, frozen=True, kw_only=True):
+    """How the records came out of `n` attempts that wrote something (see `structured.figures`).
+
+    Attributes:
+        parsed, schema_valid, truncated: each told apart from the others.
+        executable: calls that could be carried out; None for tasks that call nothing.
+        repaired: attempts in which the model was shown its mistake once; they count as they ended.
+    """
+
+    n: int
+    parsed: Rate
+    schema_valid: Rate
+    truncated: Rate
+    executable: Rate | None
+    repaired: int
+
+
 class CertifiedPart(msgspec.Struct, frozen=True, kw_only=True):
     """Rows answered under one certificate, and what it promises of them (see `receipt.Bound`)."""
 
@@ -60,6 +87,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         local_share: answered on this device, of all rows that were asked; None when there were none.
         certified: answers under a certificate.
         uncertified: why other rows are not certified, with counts.
+        structured: for records: how often they parsed, kept their schema, were cut; None for other kinds of task.
         cost: nano-units of `currency` at prices of `price_date`.
         top_cost: estimate: nano-units had the top rung alone answered every row; None when it has no price.
         open_cost: the part of it for rows without an answer, which have still to be answered somewhere.
@@ -83,6 +111,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     rungs: tuple[RungSummary, ...]
     certified: tuple[CertifiedPart, ...]
     uncertified: dict[str, int]
+    structured: StructuredPart | None
     cost: int
     top_cost: int | None
     open_cost: int | None
@@ -122,6 +151,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             rungs=tuple(_rung(name, rung, tally.asked) for name, rung in tally.rungs.items()),
             certified=_certified(tally),
             uncertified=_most_first(tally.uncertified),
+            structured=_structured(tally.structured) if tally.structured is not None else None,
             cost=tally.cost,
             top_cost=tally.top_cost if tally.top_known == tally.asked > 0 else None,
             open_cost=tally.open_cost if tally.top_known == tally.asked > 0 else None,
@@ -175,6 +205,24 @@ def _certified(tally: Tally) -> tuple[CertifiedPart, ...]:
         )
         for certificate, bound in tally.bounds.items()
     )
+
+
+def _structured(figures: StructuredFigures) -> StructuredPart:
+    return StructuredPart(
+        n=figures.n,
+        parsed=_share(figures.parsed, figures.n),
+        schema_valid=_share(figures.schema_valid, figures.n),
+        truncated=_share(figures.truncated, figures.n),
+        executable=_share(figures.executable, figures.n) if figures.calls else None,
+        repaired=figures.repaired,
+    )
+
+
+def _share(count: int, n: int) -> Rate:
+    from rung.trust.bounds import interval  # noqa: PLC0415 - scipy, which only records' figures need
+
+    low, high = interval(count, n)
+    return Rate(count=count, share=count / n if n else 0.0, low=float(low), high=float(high))
 
 
 def _most_first(counts: dict[str, int]) -> dict[str, int]:

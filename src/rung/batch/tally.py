@@ -11,6 +11,8 @@ import msgspec
 
 from rung.policy import Place
 from rung.receipt import OPERATIONAL, Answer, Attempt, Receipt, Standing, Verdict
+from rung.structured.figures import StructuredFigures
+from rung.task import RECORD_KINDS, Kind
 
 FAILURES = OPERATIONAL | {Verdict.TRUNCATED}
 """Verdicts of attempts that failed; an answer that was cut may be a connection that was dropped."""
@@ -105,6 +107,7 @@ class Tally(msgspec.Struct):
         uncertified: why rows that were answered or might have been are not certified.
         cost, top_cost: nano-units of `currency`; `top_known` counts rows that have a `top_cost`.
         open_cost: the part of `top_cost` for rows without an answer: still to be paid somewhere.
+        structured: of the attempts at records; None for tasks of other kinds.
     """
 
     answered: int = 0
@@ -120,6 +123,7 @@ class Tally(msgspec.Struct):
     top_known: int = 0
     currency: str = "USD"
     price_date: str | None = None
+    structured: StructuredFigures | None = None
 
     @property
     def asked(self) -> int:
@@ -135,9 +139,18 @@ class Tally(msgspec.Struct):
         """Count a row that could not be asked."""
         self.rejected[code] = self.rejected.get(code, 0) + 1
 
-    def add(self, answer: Answer) -> None:
-        """Count a row that was asked."""
+    def add(self, answer: Answer, kind: Kind | None = None) -> None:
+        """Count a row that was asked.
+
+        Args:
+            answer: what came of it.
+            kind: of its task; without one its records are not counted as such.
+        """
         receipt = answer.receipt
+        if kind in RECORD_KINDS:
+            self.structured = self.structured or StructuredFigures(calls=kind is Kind.CALL)
+            for attempt in receipt.attempts:
+                self.structured.add(attempt)
         self.cost += receipt.cost
         self.currency = receipt.currency
         self.price_date = receipt.price_date

@@ -29,6 +29,7 @@ class StructuredFigures(msgspec.Struct):
         executable: for tasks of kind `call`, that name a tool of the task with arguments that keep its schema, or no
             tool where none is allowed; 0 for others.
         repaired: that were shown their mistake once.
+        calls: whether they are of a task of kind `call`.
     """
 
     n: int = 0
@@ -37,14 +38,10 @@ class StructuredFigures(msgspec.Struct):
     truncated: int = 0
     executable: int = 0
     repaired: int = 0
+    calls: bool = False
 
-    def add(self, attempt: Attempt, *, calls: bool) -> None:
-        """Count one attempt.
-
-        Args:
-            attempt: of any verdict; those in which nothing was written are left out.
-            calls: whether its task is of kind `call`.
-        """
+    def add(self, attempt: Attempt) -> None:
+        """Count one attempt; one in which nothing was written is left out."""
         if attempt.verdict not in WRITTEN:
             return
         valid = attempt.verdict in VALID
@@ -53,5 +50,5 @@ class StructuredFigures(msgspec.Struct):
         self.parsed += valid or broken
         self.schema_valid += valid
         self.truncated += attempt.verdict is Verdict.TRUNCATED
-        self.executable += valid and calls
+        self.executable += valid and self.calls
         self.repaired += attempt.repaired
