@@ -7,6 +7,7 @@ on first use, never at import.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import threading
 from collections.abc import Coroutine
@@ -61,7 +62,8 @@ def run_blocking(work: Coroutine[object, object, Result]) -> Result:
     except KeyboardInterrupt:
         # The future itself must not be cancelled: it would be done before the work has cleaned up.
         loop.call_soon_threadsafe(lambda: started and started[0].cancel())
-        with contextlib.suppress(asyncio.CancelledError):
+        # A thread's future ends in its own kind of cancellation, which is not the loop's.
+        with contextlib.suppress(asyncio.CancelledError, concurrent.futures.CancelledError):
             future.result()
         raise
 
