@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -135,9 +136,7 @@ def _word_starts(
     starts: Counter[str] = Counter()
     for encoding in tokenizer.encode_batch(list(texts)):
         tokens = encoding.tokens
-        starts.update(
-            after for before, after in zip(tokens, tokens[1:], strict=False) if before == SPACE
-        )
+        starts.update(after for before, after in pairwise(tokens) if before == SPACE)
     single = set(pre_tokenizers.ByteLevel.alphabet())
     return [
         piece

@@ -6,6 +6,7 @@ Labels are scored by the log-probabilities of the first token, restricted to the
 temperature 0 under the task's JSON Schema. Set GOMP_SPINCOUNT=0 on a machine that others use.
 """
 
+# ruff: noqa: T201 -- a command line
 from __future__ import annotations
 
 import argparse
@@ -92,7 +93,9 @@ def label_accuracy(engine: Engine, rows: Sequence[Row]) -> float:
     return right / len(rows)
 
 
-def field_scores(engine: Engine, rows: Sequence[Row], fields: Mapping[str, Sequence[str]]) -> Fields:
+def field_scores(
+    engine: Engine, rows: Sequence[Row], fields: Mapping[str, Sequence[str]]
+) -> Fields:
     """Micro F1 over (field, value), records that match exactly, and answers that fit the schema."""
     began = time.monotonic()
     hits = given = wanted = exact = valid = 0
@@ -146,7 +149,9 @@ def evaluate(data: Path, model: Path, limit: int | None = None) -> dict[str, Any
     for dataset, file in FIELD_SETS:
         scores = field_scores(engine, held(rows, test, dataset, file)[:limit], known)
         name = f"{dataset} {file}" if file else dataset
-        figures[f"{name} fields"] = {key: round(value, 4) for key, value in scores._asdict().items()}
+        figures[f"{name} fields"] = {
+            key: round(value, 4) for key, value in scores._asdict().items()
+        }
         print(name, figures[f"{name} fields"], flush=True)
     return figures
 

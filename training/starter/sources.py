@@ -150,11 +150,11 @@ def _from_spans(text: str, spans: Sequence[tuple[int, int, str]]) -> tuple[Segme
     done = 0
     for start, end, slot in sorted(spans):
         value = text[start:end]
-        start += len(value) - len(value.lstrip())
-        end -= len(value) - len(value.rstrip())
-        if start < done or start >= end:
+        first = start + len(value) - len(value.lstrip())
+        last = first + len(value.strip())
+        if first < done or first == last:
             continue
-        segments += [Segment(text[done:start]), Segment(text[start:end], slot)]
-        done = end
+        segments += [Segment(text[done:first]), Segment(text[first:last], slot)]
+        done = last
     segments.append(Segment(text[done:]))
     return tuple(segment for segment in segments if segment.text)

@@ -7,14 +7,16 @@ occurs more than once, in one data set or in several, belongs to exactly one row
 `PARTS`, and within a part the one read first. The other rows are in no part.
 """
 
+# ruff: noqa: T201 -- a command line
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
 
-from rung.text import text_digest
 from sources import Row, read_all
+
+from rung.text import text_digest
 
 PARTS = ("test", "certify", "tune", "dev", "train")
 """Which part keeps an input that several could claim."""
@@ -99,11 +101,12 @@ def write_splits(data: Path) -> Splits:
     """Make the splits, write them beside this file and print how many rows each part has."""
     splits = splits_of(read_all(data))
     target = Path(__file__).with_name("splits.json")
-    target.write_text(json.dumps({"format": 1, "datasets": splits}, separators=(",", ":")) + "\n", encoding="utf-8")
+    target.write_text(
+        json.dumps({"format": 1, "datasets": splits}, separators=(",", ":")) + "\n",
+        encoding="utf-8",
+    )
     for dataset, files in splits.items():
-        counts = {
-            name: sum(len(parts.get(name, ())) for parts in files.values()) for name in PARTS
-        }
+        counts = {name: sum(len(parts.get(name, ())) for parts in files.values()) for name in PARTS}
         print(f"{dataset:<14}" + "  ".join(f"{name} {count:,}" for name, count in counts.items()))
     return splits
 

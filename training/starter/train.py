@@ -5,6 +5,7 @@ the half of the weights that it owns. The run is bounded by time, not by steps: 
 `minutes` that has passed, so that a slow machine trains less rather than longer.
 """
 
+# ruff: noqa: T201 -- the log of a run
 from __future__ import annotations
 
 import json
@@ -34,7 +35,6 @@ from muon import Part, muon_step, parts_of
 from network import Decoder, Shape
 from sources import Row
 from torch import Tensor
-from torch.nn import functional
 
 LABEL_SMOOTHING, LM_WEIGHT = 0.08, 0.15
 PROCESSES = 2
@@ -138,9 +138,7 @@ def work(
     checkpoint(rank, run, shared, owned, corpus, dev)
 
 
-def backward(
-    model: Decoder, batches: Sequence[Batch], label_ids: Sequence[Tensor]
-) -> list[float]:
+def backward(model: Decoder, batches: Sequence[Batch], label_ids: Sequence[Tensor]) -> list[float]:
     """Leave this process's gradients in the model; returns the mean losses of labels, fields and text."""
     table = model.embedding()
     (labels, text_l), (fields, text_f) = (
@@ -179,7 +177,9 @@ class Owned:
                 self.others.append(weight)
                 self.other_grads.append(grads)
         self.adam = (
-            torch.optim.AdamW(self.others, lr=run.embedding_rate, betas=(0.9, 0.98), weight_decay=0.01)
+            torch.optim.AdamW(
+                self.others, lr=run.embedding_rate, betas=(0.9, 0.98), weight_decay=0.01
+            )
             if self.others
             else None
         )
@@ -207,7 +207,9 @@ class Owned:
 
     @torch.no_grad()
     def _track(self, share: float) -> None:
-        pairs = list(zip(self.shared.average.parameters(), self.shared.model.parameters(), strict=True))
+        pairs = list(
+            zip(self.shared.average.parameters(), self.shared.model.parameters(), strict=True)
+        )
         for average, weight in pairs[self.rank :: PROCESSES]:
             average.lerp_(weight, share)
 
