@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from projects import examples, openai_rung, train, write_project, write_suite
+from upstream import Upstream
 
 
 def rung(folder: Path, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -53,6 +54,23 @@ def test_no_answer_says_why_and_exits_4(project: Path) -> None:
     assert done.returncode == 4
     assert done.stdout.startswith("no answer: ")
     assert "queued for review as " in done.stdout
+
+
+def test_an_answer_that_was_asked_for_twice_says_so(tmp_path: Path) -> None:
+    """A person who reads a record should know that the first one broke its schema."""
+    task = """format = 1
+kind = "extract"
+[schema]
+type = "object"
+required = ["people"]
+properties.people.type = "integer"
+"""
+    said = ['{"people":"four"}', '{"people":4}']
+    with Upstream(answer=lambda call: said.pop(0)) as upstream:
+        write_project(tmp_path, openai_rung("local", upstream.url), ("local",), task=task)
+        done = rung(tmp_path, "ask", "a table for 4", "--task", "triage")
+    assert done.stdout.splitlines()[0] == '{"people":4}'
+    assert "  repaired  the first answer broke the schema; this is the second" in done.stdout
 
 
 def test_an_engine_that_is_down_exits_3(tmp_path: Path) -> None:

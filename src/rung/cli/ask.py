@@ -73,9 +73,21 @@ def describe(answer: Answer) -> str:
         f"  rung      {_climbed(receipt)}{last.rung} ({last.where})   {_why(last, receipt)}",
         f"  privacy   {receipt.label}, may run on: {', '.join(receipt.allowed)}   rule: {receipt.rule}",
         f"  cost      {amount(receipt.cost, receipt.currency)} · {receipt.latency_ms:.1f} ms{_frontier(receipt)}",
+        *_decoded(last),
         f"  receipt   {receipt.id}",
     ]
     return "\n".join(lines)
+
+
+def _decoded(last: Attempt) -> list[str]:
+    """What decoding did not enforce, and whether the answer had to be asked for twice."""
+    lines = []
+    if last.relaxed:
+        places = ", ".join(last.relaxed)
+        lines.append(f"  schema    kept; checked afterwards, not while decoding: {places}")
+    if last.repaired:
+        lines.append("  repaired  the first answer broke the schema; this is the second")
+    return lines
 
 
 def _no_answer(receipt: Receipt) -> str:
