@@ -64,9 +64,17 @@ class Engine:
 
     def label(self, task: str, text: str, labels: frozenset[str]) -> str:
         """The most probable label."""
-        choice = self.complete(rendered(classify_system(task), text), max_tokens=1, logprobs=400)
-        best = choice["logprobs"]["content"][0]["top_logprobs"]
-        return next((each["token"] for each in best if each["token"] in labels), "")
+        prompt = rendered(classify_system(task), text)
+        for depth in (
+            10,
+            400,
+        ):  # the first label found is the most probable one, however deep one looks
+            choice = self.complete(prompt, max_tokens=1, logprobs=depth)
+            best = choice["logprobs"]["content"][0]["top_logprobs"]
+            found = next((each["token"] for each in best if each["token"] in labels), None)
+            if found is not None:
+                return str(found)
+        return ""
 
     def fields(self, names: Sequence[str], text: str) -> str:
         """The JSON that the schema of these fields lets the model write."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import gguf
@@ -56,10 +57,10 @@ def tensors(model: Decoder) -> dict[str, Tensor]:
     return named
 
 
-def load_average(checkpoint: Path) -> tuple[dict[str, Tensor], Shape]:
+def load_average(run: Path) -> tuple[dict[str, Tensor], Shape]:
     """The averaged weights of the last checkpoint in a run's folder, and the decoder's shape."""
-    latest = sorted(checkpoint.glob("checkpoint-*-0.pt"))[-1]
-    stored = torch.load(latest, weights_only=True)
+    step = json.loads((run / "checkpoint.json").read_text(encoding="utf-8"))["step"]
+    stored = torch.load(run / f"checkpoint-{step}-0.pt", weights_only=True)
     state = stored["average"]
     vocab, dim = state["pieces"].shape
     layers = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
