@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rung.errors import StorageError
-from rung.files import write_atomically
+from rung.files import whole_file, write_atomically
 
 
 def test_it_writes_and_replaces(tmp_path: Path) -> None:
@@ -44,5 +44,31 @@ def test_a_file_that_cannot_grow_leaves_the_old_content(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
     )
     assert "the file may not grow further" in done.stdout
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["b.json"]
+
+
+def test_a_file_written_piece_by_piece_appears_when_it_is_whole(tmp_path: Path) -> None:
+    """Until then the old content is there, and nobody else may read the new."""
+    path = tmp_path / "b.json"
+    path.write_bytes(b"old")
+    with whole_file(path, mode=0o640) as file:
+        file.write(b"n")
+        file.write(b"ew")
+        assert path.read_bytes() == b"old"
+        (other,) = set(tmp_path.iterdir()) - {path}
+        assert other.stat().st_mode & 0o777 == 0o600
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert os.listdir(tmp_path) == ["b.json"]
+
+
+def test_a_writer_that_fails_leaves_the_old_content(tmp_path: Path) -> None:
+    """Whatever it fails with comes out as it is."""
+    path = tmp_path / "b.json"
+    path.write_bytes(b"old")
+    with pytest.raises(KeyError), whole_file(path) as file:
+        file.write(b"new")
+        raise KeyError("x")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["b.json"]

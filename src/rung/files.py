@@ -5,17 +5,37 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from rung.errors import StorageError
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
-    """Replace `path` with `content`: written beside it, flushed to disk, then renamed over it.
+    """Replace `path` with `content`.
 
     Args:
         path: the file; folders on the way are made.
         content: all of it.
+        mode: who may read it; until it is complete only its owner.
+
+    Raises:
+        StorageError: the folder cannot be written to, or the disk is full; the old file is untouched.
+    """
+    with whole_file(path, mode=mode) as file:
+        file.write(content)
+
+
+@contextmanager
+def whole_file(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """Open a file beside `path` that is flushed to disk and renamed over it when the block ends.
+
+    When the block fails, the new file is gone and the old one as it was.
+
+    Args:
+        path: the file to be; folders on the way are made.
         mode: who may read it; until it is complete only its owner.
 
     Raises:
@@ -26,7 +46,7 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             Path(name).chmod(mode)

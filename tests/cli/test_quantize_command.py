@@ -78,9 +78,9 @@ def test_a_tensor_that_gets_another_type_is_named(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("no.gguf", "o.gguf", "Q8_0"), "no such file"),
+        (("no.gguf", "o.gguf", "Q8_0"), "does not exist"),
         (("notes.txt", "o.gguf", "Q8_0"), "is not a GGUF file"),
-        ((".", "o.gguf", "Q8_0"), "is not a file"),
+        ((".", "o.gguf", "Q8_0"), "is not a regular file"),
         (("tiny.gguf", "o.gguf", "Q4"), "is not one of"),
         (("tiny.gguf", "tiny.gguf", "Q8_0", "--force"), "is the model itself"),
         (("tiny.gguf", "notes.txt", "Q8_0"), "is there already"),

@@ -11,7 +11,8 @@ import pytest
 from dense_models import weights, write_model
 
 from rung.errors import ModelError
-from rung.models.header import Array, read_header
+from rung.models.header import read_header
+from rung.models.metadata import KEPT_ITEMS, Array, read_metadata
 from rung.models.tensortypes import TensorType
 
 
@@ -58,7 +59,9 @@ def test_it_reads_what_an_independent_reader_reads(model: Path) -> None:
     assert header.architecture == "llama"
     assert header.text("general.name") == "small"
     assert header.number("llama.block_count") == 2
-    assert header.metadata["words"].value == Array(8, 50)
+    assert header.metadata["words"].value == Array(
+        50, tuple(f"word {number}" for number in range(50))
+    )
     assert header.number("words") is None
     assert list(header.metadata) == [name for name in reader.fields if not name.startswith("GGUF.")]
 
@@ -83,33 +86,39 @@ def test_block_sizes_are_those_of_the_engine() -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "is empty"),
-        (b"GGU", "is not a GGUF file"),
+        (b"", "ends inside its header, after 0 bytes"),
+        (b"GGU", "ends inside its header, after 3 bytes"),
         (b"PK\x03\x04" + b"\0" * 100, "is not a GGUF file"),
-        (struct.pack("<4sI", b"GGUF", 1) + b"\0" * 99, "its format version is 1"),
+        (struct.pack("<4sI", b"GGUF", 1) + b"\0" * 99, "is GGUF version 1;"),
         (struct.pack(">4sI", b"GGUF", 3) + b"\0" * 99, "big-endian"),
-        (struct.pack("<4sI", b"GGUF", 3), "it ends inside its header"),
+        (struct.pack("<4sI", b"GGUF", 3), "ends inside its header, after 8 bytes"),
         (file(tensors=1 << 60), "cannot fit in it"),
         (file(entries=1 << 40), "cannot fit in it"),
-        (file(struct.pack("<Q", 1 << 62), entries=1), "a key is to be a text of"),
+        (
+            file(struct.pack("<Q", 1 << 62), entries=1),
+            "has a text of 4,611,686,018,427,387,904 bytes",
+        ),
         (file(text("a") + struct.pack("<I", 77), entries=1), "the unknown type 77"),
         (file(text("a") + struct.pack("<IIQ", 9, 9, 4), entries=1), "the unknown type 9"),
-        (file(text("a") + struct.pack("<IIQ", 9, 4, 1 << 61), entries=1), "it ends inside a"),
-        (file(text("a") + struct.pack("<IIQ", 9, 8, 1 << 61), entries=1), "texts"),
-        (file((text("a") + b"\4\0\0\0" + b"\0" * 4) * 2, entries=2), "stands in it twice"),
+        (file(text("a") + struct.pack("<IIQ", 9, 4, 1 << 61), entries=1), "ends inside its header"),
+        (file(text("a") + struct.pack("<IIQ", 9, 8, 1 << 61), entries=1), "texts under 'a' in"),
+        (file((text("a") + b"\4\0\0\0" + b"\0" * 4) * 2, entries=2), "has the key 'a' twice"),
         (file(struct.pack("<Q", 2) + b"\xff\xfe", entries=1), "not UTF-8"),
         (
             file(text("general.alignment") + struct.pack("<II", 4, 24), entries=1),
             "alignment is 24",
         ),
-        (file(text("t") + struct.pack("<I", 9), tensors=1), "has 9 dimensions"),
+        (file(text("t") + struct.pack("<I", 9), tensors=1), "with 9 dimensions"),
         (file(text("t") + struct.pack("<IQIQ", 1, 8, 99, 0), tensors=1), "the unknown type 99"),
         (file(text("t") + struct.pack("<IQIQ", 1, 0, 0, 0), tensors=1), "impossible shape"),
         (file(text("t") + struct.pack("<IQIQ", 1, 100, 12, 0), tensors=1), "impossible shape"),
-        (file(text("t") + struct.pack("<IQIQ", 1, 1 << 62, 0, 0), tensors=1), "are not in it"),
-        (file(text("t") + struct.pack("<IQIQ", 1, 8, 0, 1 << 63), tensors=1), "are not in it"),
-        (file(text("t") + struct.pack("<IQIQ", 1, 8, 0, 8), tensors=1), "are not in it"),
-        (file((text("t") + struct.pack("<IQIQ", 1, 8, 0, 0)) * 2, tensors=2), "have one name"),
+        (file(text("t") + struct.pack("<IQIQ", 1, 1 << 62, 0, 0), tensors=1), "does not hold the"),
+        (file(text("t") + struct.pack("<IQIQ", 1, 8, 0, 1 << 63), tensors=1), "does not hold the"),
+        (file(text("t") + struct.pack("<IQIQ", 1, 8, 0, 8), tensors=1), "does not hold the"),
+        (
+            file((text("t") + struct.pack("<IQIQ", 1, 8, 0, 0)) * 2, tensors=2),
+            "two tensors of one name",
+        ),
     ],
 )
 def test_a_file_that_contradicts_itself_is_refused_at_once(
@@ -117,6 +126,44 @@ def test_a_file_that_contradicts_itself_is_refused_at_once(
 ) -> None:
     """Counts and lengths are compared with what is left of the file before they are used."""
     assert sentence in broken(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        (struct.pack("<IQ", 8, 5 << 20), "has a text of 5,242,880 bytes in its header"),
+        (struct.pack("<IIQ", 9, 0, 65 << 20), "has a header of more than 67,108,864 bytes"),
+        (struct.pack("<IIQ", 9, 8, 9 << 20), "has 9,437,184 texts under 'a' in its header"),
+    ],
+)
+def test_a_header_beyond_all_bounds_is_refused(tmp_path: Path, entry: bytes, sentence: str) -> None:
+    """Even where the file is long enough for it."""
+    path = tmp_path / "endless.gguf"
+    path.write_bytes(file(text("a"), entry, entries=1))
+    os.truncate(path, 100 << 20)
+    with pytest.raises(ModelError, match=sentence):
+        read_header(path)
+
+
+def test_only_short_arrays_are_kept(tmp_path: Path) -> None:
+    """What comes behind a long one is read."""
+    number, words = struct.pack("<I", 4), text("b") * (KEPT_ITEMS + 1)
+    path = tmp_path / "arrays.gguf"
+    path.write_bytes(
+        file(
+            text("kept") + struct.pack("<IIQ3H", 9, 2, 3, 7, 8, 9),
+            text("texts") + struct.pack("<IIQ", 9, 8, KEPT_ITEMS + 1) + words,
+            text("numbers") + struct.pack("<IIQ", 9, 0, KEPT_ITEMS + 1) + bytes(KEPT_ITEMS + 1),
+            text("last") + number + struct.pack("<I", 5),
+            entries=4,
+        )
+    )
+    assert {key: entry.value for key, entry in read_metadata(path).items()} == {
+        "kept": Array(3, (7, 8, 9)),
+        "texts": Array(KEPT_ITEMS + 1, None),
+        "numbers": Array(KEPT_ITEMS + 1, None),
+        "last": 5,
+    }
 
 
 def test_every_truncation_is_refused(model: Path, tmp_path: Path) -> None:
@@ -148,7 +195,7 @@ def test_no_damage_does_more_than_a_refusal(model: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "sentence"), [("no.gguf", "no such file"), (".", "is not a file")]
+    ("name", "sentence"), [("no.gguf", "does not exist"), (".", "is not a regular file")]
 )
 def test_what_is_no_file_is_refused(tmp_path: Path, name: str, sentence: str) -> None:
     """A missing path and a folder."""
@@ -159,5 +206,5 @@ def test_what_is_no_file_is_refused(tmp_path: Path, name: str, sentence: str) ->
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     """A named pipe that nobody writes to is refused, not opened."""
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ModelError, match="is not a file"):
+    with pytest.raises(ModelError, match="is not a regular file"):
         read_header(tmp_path / "pipe")

@@ -20,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rung.errors import InputError, ModelError, StorageError
+from rung.files import whole_file
 from rung.models.filetypes import FileType
 from rung.models.ggml import Quantizer, Weights, open_quantizer
-from rung.models.header import MAGIC, Header, Tensor, read_header
+from rung.models.header import Header, Tensor, read_header
+from rung.models.metadata import MAGIC
 from rung.models.mix import Target, plan
-from rung.models.partial import whole_file
 from rung.models.tensortypes import TensorType
 
 SLAB = 1 << 20

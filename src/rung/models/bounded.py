@@ -1,0 +1,174 @@
+"""A model file read from its start, no further than its header may reach; what the bytes mean is `metadata`'s.
+
+The file is not trusted: a length in it is compared with what is left before it is used, and nothing is mapped into
+memory, because a mapped file that someone shortens ends the process.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from rung.errors import ModelError
+
+HEADER_BYTES = 64 * 1024 * 1024
+"""Longest header accepted; vocabularies of some hundred thousand tokens take a sixth of it."""
+TEXT_BYTES = 4 * 1024 * 1024
+"""Longest text accepted; chat templates, the longest that occur, are some kilobytes."""
+
+Number = int | float | bool
+
+_PIECE = 1024 * 1024  # divides HEADER_BYTES, so that no more than that is ever held
+_COUNT = struct.Struct("<Q")
+_ANOTHER = "download or convert it again, or choose another file"
+
+
+def facts_of(path: Path) -> os.stat_result:
+    """What the system says of a model file.
+
+    Raises:
+        ModelError: there is none, it is no regular file, or it may not be looked at.
+    """
+    try:
+        facts = path.stat()
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"the model file {str(path)!r} does not exist", hint="check the path"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"the model file {str(path)!r} cannot be read: {error}", hint="check the path"
+        ) from error
+    if not stat.S_ISREG(facts.st_mode):
+        raise ModelError(
+            f"the model {str(path)!r} is not a regular file", hint="name one .gguf file"
+        )
+    return facts
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BoundedReader]:
+    """Open a model file for as long as its header is read.
+
+    Raises:
+        ModelError: there is none, it is no regular file, or it may not be read.
+    """
+    facts_of(path)  # asked before: opening a pipe waits for somebody to write to it
+    try:
+        with path.open("rb") as file:
+            yield BoundedReader(path, file)
+    except OSError as error:
+        raise ModelError(
+            f"the model file {str(path)!r} cannot be read: {error.strerror or error}",
+            hint="check its permissions",
+        ) from error
+
+
+class BoundedReader:
+    """Takes values one after the other; every method raises `ModelError` where the file or the bounds end.
+
+    Args:
+        path: for messages.
+        file: open at its start.
+
+    Attributes:
+        size: of the file, in bytes.
+        at: bytes taken so far, which is also where the next value starts in the file.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.size = os.fstat(file.fileno()).st_size
+        self.at = 0
+        self._path = path
+        self._file = file
+        self._held = bytearray()
+
+    def take(self, count: int) -> bytes:
+        """The next `count` bytes."""
+        start = self.skip(count)
+        return bytes(self._held[start : self.at])
+
+    def count(self) -> int:
+        """The next length, 64 bits wide."""
+        value: int = _COUNT.unpack_from(self._held, self.skip(_COUNT.size))[0]
+        return value
+
+    def number(self, letter: str) -> Number:
+        """The next number, `letter` as in `struct`."""
+        return self.numbers(letter, 1)[0]
+
+    def numbers(self, letter: str, count: int) -> tuple[Number, ...]:
+        """The next `count` numbers, `letter` as in `struct`."""
+        layout = f"<{count}{letter}"
+        values: tuple[Number, ...] = struct.unpack_from(
+            layout, self._held, self.skip(struct.calcsize(layout))
+        )
+        return values
+
+    def text(self) -> str:
+        """The next text; bytes that are no UTF-8 are replaced."""
+        return self._text().decode(errors="replace")
+
+    def name(self, what: str) -> str:
+        """The next text, which names something and has to be readable."""
+        try:
+            return self._text().decode()
+        except UnicodeDecodeError:
+            raise self.damaged(f"has {what} in its header that is not UTF-8") from None
+
+    def skip_texts(self, count: int) -> None:
+        """Step over texts without making them."""
+        for _ in range(count):
+            self.skip(self.count())
+
+    def skip(self, count: int) -> int:
+        """Step over the next `count` bytes.
+
+        Returns:
+            Where they start; they are held until the reader is gone.
+        """
+        start, end = self.at, self.at + count
+        if end > len(self._held):
+            self._hold(end)
+        self.at = end
+        return start
+
+    def check_room(self, count: int, size: int, what: str) -> None:
+        """Refuse a number of things, each of at least `size` bytes, that cannot follow."""
+        if count * size > HEADER_BYTES:
+            raise self.damaged(f"has {count:,} {what} in its header, which cannot fit in it")
+        if self.at + count * size > self.size:
+            raise self._cut_short()
+
+    def damaged(self, what: str, *, hint: str = _ANOTHER) -> ModelError:
+        """The file, and what is wrong with it."""
+        return ModelError(f"the model file {str(self._path)!r} {what}", hint=hint)
+
+    def _cut_short(self) -> ModelError:
+        return self.damaged(
+            f"ends inside its header, after {self.size} bytes: it is incomplete or damaged"
+        )
+
+    def _text(self) -> bytearray:
+        length = self.count()
+        if length > TEXT_BYTES:
+            raise self.damaged(f"has a text of {length:,} bytes in its header")
+        start = self.skip(length)
+        return self._held[start : self.at]
+
+    def _hold(self, end: int) -> None:
+        """Read on until the first `end` bytes are held."""
+        if end > self.size:
+            raise self._cut_short()
+        if end > HEADER_BYTES:
+            raise self.damaged(f"has a header of more than {HEADER_BYTES:,} bytes")
+        while len(self._held) < end:
+            piece = self._file.read(_PIECE)
+            if not piece:
+                raise self.damaged("became shorter while it was read")
+            self._held += piece
