@@ -14,7 +14,21 @@ import msgspec
 
 from rung.errors import ConfigError
 from rung.receipt import JsonValue
-from rung.structured import keywords
+from rung.structured.keywords import (
+    ANNOTATIONS,
+    DRAFTS,
+    FORMATS,
+    LARGEST,
+    NEVER,
+    NEWEST,
+    ONE_SCHEMA,
+    PLAIN,
+    SCHEMA_LISTS,
+    SCHEMA_TABLES,
+    SINCE,
+    SUSPECTS,
+    asserts_nothing,
+)
 from rung.structured.pointers import Pointer, parsed, shown, value_at
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
@@ -58,8 +72,8 @@ def draft_of(original: JsonValue) -> int:
     """
     named = original.get("$schema") if isinstance(original, dict) else None
     if named is None:
-        return keywords.NEWEST
-    draft = keywords.DRAFTS.get(str(named).rstrip("#"))
+        return NEWEST
+    draft = DRAFTS.get(str(named).rstrip("#"))
     if draft is None:
         raise ConfigError(
             f"'$schema' {named!r} is no draft of JSON Schema that Rung knows",
@@ -113,27 +127,27 @@ class _Writer:
         self, out: Table, node: Table, keyword: str, value: JsonValue, at: Pointer
     ) -> None:
         """Write one keyword into `out`, or name it as relaxed."""
-        if keyword in keywords.ANNOTATIONS or keyword.startswith("x-"):
+        if keyword in ANNOTATIONS or keyword.startswith("x-"):
             return
         if keyword == "$ref":
             out[keyword] = self._reference(value, at)
-        elif keyword in keywords.ONE_SCHEMA:
+        elif keyword in ONE_SCHEMA:
             out[keyword] = self._schema(value, at)
-        elif keyword in keywords.SCHEMA_TABLES:
+        elif keyword in SCHEMA_TABLES:
             self._table(out, keyword, value, at)
-        elif keyword in keywords.SCHEMA_LISTS:
+        elif keyword in SCHEMA_LISTS:
             self._list(out, keyword, value, at)
-        elif keyword in keywords.PLAIN and keywords.SINCE.get(keyword, 0) <= self._draft:
+        elif keyword in PLAIN and SINCE.get(keyword, 0) <= self._draft:
             self._plain(out, keyword, value, at)
-        elif keyword not in keywords.NEVER or not keywords.asserts_nothing(keyword, node):
+        elif keyword not in NEVER or not asserts_nothing(keyword, node):
             self._relax(at)
 
     def _plain(self, out: Table, keyword: str, value: JsonValue, at: Pointer) -> None:
-        largest = keywords.LARGEST.get(keyword)
+        largest = LARGEST.get(keyword)
         if largest is not None and isinstance(value, float) and value.is_integer():
             value = int(value)
         too_large = largest is not None and value > largest
-        unknown = keyword == "format" and value not in keywords.FORMATS
+        unknown = keyword == "format" and value not in FORMATS
         if too_large or unknown or self._goes(keyword, at):
             self._relax(at)
         else:
@@ -197,7 +211,7 @@ class _Writer:
 
     def _goes(self, keyword: str, at: Pointer) -> bool:
         """Whether the keyword is to be left out; one that stays is noted as a suspect."""
-        if keyword not in keywords.SUSPECTS:
+        if keyword not in SUSPECTS:
             return False
         place = shown(at)
         if place in self._left_out:
