@@ -6,7 +6,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -30,8 +34,32 @@ VERBS: dict[str, str] = {
 }
 
 
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """End as `head` expects it when nobody reads on: quietly, with the exit code of SIGPIPE."""
+    try:
+        yield
+    except BrokenPipeError:
+        # What is still buffered has nowhere to go; Python would complain about it at its end.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        raise SystemExit(141) from None
+
+
 class _Verbs(click.Group):
     """A group that knows its verbs' names and help without importing them."""
+
+    # Click's own `main`, around these two, would make a broken pipe exit code 1.
+
+    def make_context(self, *words: Any, **settings: Any) -> click.Context:  # Any: passed on
+        with _reader_may_leave():
+            return super().make_context(*words, **settings)
+
+    def invoke(self, ctx: click.Context) -> object:
+        with _reader_may_leave():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(VERBS)
@@ -56,6 +84,11 @@ def root() -> None:
 
 def main() -> None:
     """Run the command line; a deliberate error is one sentence and its exit code, never a traceback."""
+    with _reader_may_leave():  # of error messages, too
+        _run()
+
+
+def _run() -> None:
     try:
         code = root(standalone_mode=False)
     except RungError as error:
@@ -70,9 +103,6 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         _complain("interrupted", None)
         sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
     sys.exit(code if isinstance(code, int) else 0)
 
 

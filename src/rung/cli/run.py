@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -104,8 +103,7 @@ def command(
         schema=form,
     )
     show = _silence if as_json else _shower()
-    with _reader_may_leave():
-        run = run_blocking(_run(header, parameters, request, temperature, seed, show))
+    run = run_blocking(_run(header, parameters, request, temperature, seed, show))
     if as_json:
         click.echo(msgspec.json.encode(run))
     else:
@@ -206,19 +204,6 @@ def _context(header: Header, asked: int | None) -> int:
             hint=f"--ctx {trained} is the most",
         )
     return asked or min(CONTEXT, trained)
-
-
-@contextlib.contextmanager
-def _reader_may_leave() -> Iterator[None]:
-    """End as `head` expects it when nobody reads on: quietly, with the exit code of SIGPIPE."""
-    try:
-        yield
-    except BrokenPipeError:
-        # What is still in the buffer has nowhere to go; Python would complain about it at its end.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-        raise SystemExit(141) from None
 
 
 def _silence(piece: str) -> None:
