@@ -12,7 +12,7 @@ from supervised import parameters
 
 from gguf_models import tiny_model
 from rung.config import Limits, Timeouts
-from rung.engines.llama_cpp.labels import LabelTrie
+from rung.engines.llama_cpp.labels import SLACK, LabelTrie
 from rung.engines.llama_cpp.labels_fallback import NextTokens, server_label_probabilities
 from rung.engines.llama_cpp.patience import Patience
 from rung.engines.llama_cpp.role import Role
@@ -36,7 +36,7 @@ async def through_the_c_api(supervisor: Supervisor) -> tuple[ScoreRequest, Proba
         plain = await client.tokenize(LABELS, parse_special=False)
         spaced = await client.tokenize([f" {name}" for name in LABELS], parse_special=False)
         surfaces = tuple((tuple(a), tuple(b)) for a, b in zip(plain, spaced, strict=True))
-        request = ScoreRequest(tuple(before), TEXTS, tuple(after), surfaces)
+        request = ScoreRequest(tuple(before), TEXTS, tuple(after), surfaces, slack=0)
         return request, (await client.score(request, timeout_s=30)).probabilities
 
 
@@ -60,6 +60,7 @@ async def through_the_server(supervisor: Supervisor, request: ScoreRequest) -> l
                 found.ends,
                 found.n_vocab,
                 next_tokens,
+                slack=0,
             )
             for text in texts
         ]
@@ -80,7 +81,7 @@ def test_both_ways_agree(tmp_path: Path) -> None:
             await server.aclose()
 
     direct, fallback = asyncio.run(main())
-    np.testing.assert_allclose(direct, fallback, rtol=0.02, atol=2e-6)
+    np.testing.assert_allclose(direct, fallback, rtol=0.02, atol=1e-8)
     assert (direct.sum(axis=1) > 0).all()
 
 
@@ -94,7 +95,7 @@ def asked_of(tokens: Mapping[int, float], calls: list[int]) -> NextTokens:
     return next_tokens
 
 
-@pytest.mark.parametrize(("rare", "counts"), [(1e-9, [64]), (1e-3, [64, 200])])
+@pytest.mark.parametrize(("rare", "counts"), [(1e-9, [64]), (4e-3, [64, 200])])
 def test_the_whole_vocabulary_is_asked_for_only_where_it_matters(
     rare: float, counts: list[int]
 ) -> None:
@@ -111,4 +112,4 @@ def test_the_whole_vocabulary_is_asked_for_only_where_it_matters(
         )
     )
     assert calls == counts
-    np.testing.assert_allclose(got, [distribution[0], rare], atol=1e-6)
+    np.testing.assert_allclose(got, [distribution[0], rare], atol=SLACK)

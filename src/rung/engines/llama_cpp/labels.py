@@ -20,8 +20,9 @@ import numpy.typing as npt
 from rung.engines.protocol import Probabilities
 from rung.errors import EngineUnsupported
 
-NEGLIGIBLE = 1e-6
-"""A place that is reached with less than this is not asked about: its mass is split evenly over its labels."""
+SLACK = 1e-3
+"""The share of a row's mass that may be left where it is not known which label gets it: asking about every place that
+is hardly ever reached would cost more than all the rest, and change no label's probability by more than this."""
 
 END = -1
 """Stands for "the answer ends here" among the choices of a place."""
@@ -76,17 +77,24 @@ class Reading:
 
     Args:
         trie: the labels.
+        slack: the share of the row's mass that need not be asked about; see `SLACK`.
 
     Attributes:
-        probabilities: (labels,) float64; final once `open` is empty.
+        probabilities: (labels,) float64; final once `open` is empty. Mass that was not asked about is split evenly
+            over the labels it can belong to.
         open: places that must be asked about next.
     """
 
-    def __init__(self, trie: LabelTrie) -> None:
+    def __init__(self, trie: LabelTrie, slack: float = SLACK) -> None:
         self._trie = trie
+        self._slack = slack
         self._reach = {0: 1.0}
         self.probabilities: Probabilities = np.zeros(trie.labels)
-        self.open = [0]
+
+    @property
+    def open(self) -> list[int]:
+        """Places that must be asked about next."""
+        return list(self._reach)
 
     def read(self, place: int, masses: Probabilities) -> None:
         """Take in the answer about an open place.
@@ -95,22 +103,29 @@ class Reading:
             place: its number in the trie.
             masses: the model's probabilities of the place's ways on, in their order.
         """
-        self.open.remove(place)
         here = self._trie.places[place]
         shares = masses if place == 0 else _renormalised(masses)
         shares = shares * self._reach.pop(place)
+        if place == 0:
+            self._slack *= float(shares.sum())
         settled = here.labels >= 0
         np.add.at(self.probabilities, here.labels[settled], shares[settled])
         for way in np.flatnonzero(~settled):
-            self._go_on(int(here.places[way]), float(shares[way]))
+            self._reach[int(here.places[way])] = float(shares[way])
+        self._close_what_hardly_matters()
 
-    def _go_on(self, place: int, reach: float) -> None:
-        if reach < NEGLIGIBLE:
+    def close(self) -> None:
+        """Ask no more."""
+        self._reach.clear()
+
+    def _close_what_hardly_matters(self) -> None:
+        for place, reach in sorted(self._reach.items(), key=lambda item: item[1]):
+            if reach > self._slack:
+                return
+            self._slack -= reach
             below = self._trie.places[place].below
             self.probabilities[below] += reach / len(below)
-        else:
-            self._reach[place] = reach
-            self.open.append(place)
+            del self._reach[place]
 
 
 def ways_on(

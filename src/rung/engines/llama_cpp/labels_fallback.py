@@ -14,7 +14,7 @@ import numpy as np
 
 from rung.engines.llama_cpp.labels import (
     END,
-    NEGLIGIBLE,
+    SLACK,
     Indices,
     LabelTrie,
     Place,
@@ -37,6 +37,7 @@ async def server_label_probabilities(
     ends: Sequence[int],
     n_vocab: int,
     next_tokens: NextTokens,
+    slack: float = SLACK,
 ) -> Probabilities:
     """(labels,) float64 probabilities of one prompt; sums to at most 1.
 
@@ -46,31 +47,29 @@ async def server_label_probabilities(
         ends: end-of-generation tokens.
         n_vocab: tokens of the vocabulary.
         next_tokens: asks the server; what it raises is raised here.
+        slack: share of the row's mass that need not be asked about; see `labels.SLACK`.
     """
-    reading = Reading(trie)
+    reading = Reading(trie, slack)
     end_tokens: Indices = np.array(ends, dtype=np.int64)
     while reading.open:
         number = reading.open[0]
         place = trie.places[number]
         path = [*prompt, *place.path]
         known = await next_tokens(path, min(FIRST_ASKED, n_vocab))
-        if _may_matter(place, ends, known, root=number == 0):
+        if _missing(place, ends, known) > slack:
             known = await next_tokens(path, n_vocab)
         reading.read(number, ways_on(place, _lookup(known), end_tokens))
     return reading.probabilities
 
 
-def _may_matter(
-    place: Place, ends: Sequence[int], known: Mapping[int, float], *, root: bool
-) -> bool:
-    """Whether ways on that were not listed could together change the shares by more than is negligible."""
+def _missing(place: Place, ends: Sequence[int], known: Mapping[int, float]) -> float:
+    """The most that ways on that were not listed can have together, as a share of what is divided here."""
     wanted = {int(token) for token in place.tokens if token != END}
     if END in place.tokens:
         wanted |= set(ends)
-    missing = len(wanted - known.keys())
-    most = missing * min(known.values(), default=1.0)  # none is likelier than the last one listed
-    whole = 1.0 if root else sum(known[token] for token in wanted & known.keys())
-    return most > NEGLIGIBLE * whole
+    most = len(wanted - known.keys()) * min(known.values(), default=1.0)
+    listed = sum(known[token] for token in wanted & known.keys())
+    return most / (listed + most) if most else 0.0
 
 
 def _lookup(known: Mapping[int, float]) -> Callable[[Indices], Probabilities]:

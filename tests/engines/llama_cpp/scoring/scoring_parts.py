@@ -85,14 +85,14 @@ async def request_for(
     after: str = AFTER,
     adapter: str | None = None,
 ) -> ScoreRequest:
-    """A request whose labels are spelled with and without a space before them."""
+    """A request whose labels are spelled with and without a space before them, and asked about everywhere."""
     head, tail = await client.tokenize([before, after], parse_special=True)
     forms = [[name, f" {name}"] for name in labels]
     spelled = await client.tokenize([f for both in forms for f in both], parse_special=False)
     surfaces = tuple(
         (tuple(spelled[2 * index]), tuple(spelled[2 * index + 1])) for index in range(len(labels))
     )
-    return ScoreRequest(tuple(head), tuple(texts), tuple(tail), surfaces, adapter)
+    return ScoreRequest(tuple(head), tuple(texts), tuple(tail), surfaces, adapter, slack=0)
 
 
 async def score(

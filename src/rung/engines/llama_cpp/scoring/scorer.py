@@ -44,14 +44,34 @@ class Scores(msgspec.Struct, frozen=True):
 
 
 class _Text(msgspec.Struct):
-    """One text on its way: its tokens after the shared prefix and what the model said so far."""
+    """One text on its way.
+
+    Attributes:
+        index: in the request.
+        reading: what the model said so far.
+        suffix: its tokens after the shared prefix.
+        prompt_tokens: all of its prompt's.
+        sequence: where it is evaluated.
+        held: tokens after the prefix that its sequence holds.
+        problem: why it has no scores.
+    """
 
     index: int
     reading: Reading
     suffix: list[int] = []
     prompt_tokens: int = 0
     sequence: int = 0
+    held: int = 0
     problem: str | None = None
+
+
+class _Step(msgspec.Struct, frozen=True):
+    """A place beyond the root, the tokens that lead there, and the sequence they go on."""
+
+    text: _Text
+    place: int
+    path: tuple[int, ...]
+    sequence: int
 
 
 class Scorer:
@@ -153,17 +173,18 @@ class Scorer:
         self._prefix = prefix
 
     def _waves(self, texts: list[_Text], trie: LabelTrie) -> Iterator[list[_Text]]:
-        """The texts in groups that fit, with room left for the places beyond their roots."""
-        free = self._model.cells - len(self._prefix)
-        limit = min(self._wave_tokens, free - min(WAVE * trie.longest, free // 4))
+        """The texts in groups that fit, with a path to a place for each of them and one more."""
+        free = self._model.cells - len(self._prefix) - trie.longest
         wave: list[_Text] = []
         tokens = 0
         for text in texts:
-            if wave and (tokens + len(text.suffix) > limit or len(wave) == WAVE):
+            more = tokens + len(text.suffix)
+            cells = more + (len(wave) + 1) * trie.longest
+            if wave and (more > self._wave_tokens or cells > free or len(wave) == WAVE):
                 yield wave
-                wave, tokens = [], 0
+                wave, more = [], len(text.suffix)
             wave.append(text)
-            tokens += len(text.suffix)
+            tokens = more
         if wave:
             yield wave
 
@@ -177,27 +198,47 @@ class Scorer:
             runs.append(Run(sequence, start, text.suffix))
         answers = self._model.evaluate(runs, stopped)
         for text, logits in zip(wave, answers, strict=True):
+            text.held = len(text.suffix)
             self._read(text, trie, 0, logits)
-        room = self._model.cells - start - sum(len(text.suffix) for text in wave)
-        while waiting := [(text, place) for text in wave for place in text.reading.open]:
-            for group in _groups(waiting, trie, room):
-                self._run_places(group, trie, stopped)
+        while steps := self._steps(wave, trie):
+            self._run_steps(steps, trie, stopped)
         for text in wave:
             self._model.cut(text.sequence, 0)
 
-    def _run_places(
-        self, group: Sequence[tuple[_Text, int]], trie: LabelTrie, stopped: Stopped
-    ) -> None:
-        """Evaluate places beyond the root, each on a sequence of its own that is given back."""
+    def _steps(self, wave: list[_Text], trie: LabelTrie) -> list[_Step]:
+        """Open places that can be evaluated together next, each with the tokens that lead to it."""
+        room = self._model.cells - len(self._prefix) - sum(text.held for text in wave)
+        steps: list[_Step] = []
+        for text in wave:
+            places = text.reading.open
+            for place in places:
+                # All open places lie beyond what the text's own sequence holds.
+                path = trie.places[place].path[text.held - len(text.suffix) :]
+                if len(steps) == WAVE or len(path) > room:
+                    return steps
+                room -= len(path)
+                sequence = text.sequence if len(places) == 1 else 1 + WAVE + len(steps)
+                steps.append(_Step(text, place, path, sequence))
+        return steps
+
+    def _run_steps(self, steps: list[_Step], trie: LabelTrie, stopped: Stopped) -> None:
+        """Evaluate places beyond the root.
+
+        A text's only open place goes on its own sequence, since whatever opens later lies beyond it; of several, each
+        gets a sequence for the moment.
+        """
         runs = []
-        for sequence, (text, place) in enumerate(group, 1 + WAVE):
-            self._model.share(text.sequence, sequence)
-            start = len(self._prefix) + len(text.suffix)
-            runs.append(Run(sequence, start, trie.places[place].path))
+        for step in steps:
+            if step.sequence != step.text.sequence:
+                self._model.share(step.text.sequence, step.sequence)
+            runs.append(Run(step.sequence, len(self._prefix) + step.text.held, step.path))
         answers = self._model.evaluate(runs, stopped)
-        for run, (text, place), logits in zip(runs, group, answers, strict=True):
-            self._model.cut(run.sequence, 0)
-            self._read(text, trie, place, logits)
+        for step, logits in zip(steps, answers, strict=True):
+            if step.sequence == step.text.sequence:
+                step.text.held += len(step.path)
+            else:
+                self._model.cut(step.sequence, 0)
+            self._read(step.text, trie, step.place, logits)
 
     def _read(self, text: _Text, trie: LabelTrie, place: int, logits: Logits) -> None:
         """Hand an answer to the text's reading, or end the text where the answer is no number."""
@@ -207,7 +248,7 @@ class Scorer:
         total = np.exp(logits - highest).sum(dtype=np.float64)
         if not np.isfinite(total):
             text.problem = "the model answered with something that is no number"
-            text.reading.open.clear()
+            text.reading.close()
             return
 
         def probabilities(tokens: Indices) -> Probabilities:
@@ -225,22 +266,6 @@ def _scores(texts: list[_Text], trie: LabelTrie) -> Scores:
             rows[text.index] = text.reading.probabilities
     problems = {text.index: text.problem for text in texts if text.problem is not None}
     return Scores(rows, tuple(text.prompt_tokens for text in texts), problems)
-
-
-def _groups(
-    waiting: list[tuple[_Text, int]], trie: LabelTrie, room: int
-) -> Iterator[list[tuple[_Text, int]]]:
-    """The places in groups whose paths fit into `room` cells."""
-    group: list[tuple[_Text, int]] = []
-    tokens = 0
-    for text, place in waiting:
-        length = len(trie.places[place].path)
-        if group and (tokens + length > room or len(group) == WAVE):
-            yield group
-            group, tokens = [], 0
-        group.append((text, place))
-        tokens += length
-    yield group
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:

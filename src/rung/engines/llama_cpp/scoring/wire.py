@@ -11,6 +11,7 @@ import struct
 
 import msgspec
 
+from rung.engines.llama_cpp.labels import SLACK
 from rung.errors import EngineProtocolError
 
 HEADER = struct.Struct(">I")
@@ -44,6 +45,7 @@ class ScoreRequest(msgspec.Struct, frozen=True, tag="score"):
         after: tokens after each text.
         surfaces: for each label the token sequences that spell it.
         adapter: name of the LoRA adapter to apply, None for none.
+        slack: share of a row's mass that need not be asked about; see `labels.SLACK`.
     """
 
     before: tuple[int, ...]
@@ -51,6 +53,7 @@ class ScoreRequest(msgspec.Struct, frozen=True, tag="score"):
     after: tuple[int, ...]
     surfaces: tuple[tuple[tuple[int, ...], ...], ...]
     adapter: str | None = None
+    slack: float = SLACK
 
 
 class Tokens(msgspec.Struct, frozen=True, tag="tokens"):
