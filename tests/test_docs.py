@@ -68,6 +68,15 @@ def test_the_rung_in_the_guide_loads(tmp_path: Path) -> None:
     assert list(load_settings(tmp_path / "rung.toml").rungs) == ["student", "local"]
 
 
+def test_the_embedded_rung_in_the_documents_loads(tmp_path: Path) -> None:
+    """Its settings are valid as they stand, given a ladder."""
+    text = (ROOT / "docs" / "models.md").read_text()
+    (block,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    ladder = '[ladders]\ndefault = ["small"]\n'
+    (tmp_path / "rung.toml").write_text(f"format = 1\n{block}{ladder}")
+    assert load_settings(tmp_path / "rung.toml").embedded.memory_mib == 12000
+
+
 def test_the_readmes_python_is_the_api() -> None:
     """Every name that the README takes from `rung` is there."""
     readme = (ROOT / "README.md").read_text()
