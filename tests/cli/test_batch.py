@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from batch_runs import ids, recorded_rows, results_kept, rows, start, write_rows
 
 from projects import STUDENT, examples, openai_rung, train, write_project
 from rung.batch.window import MOST_ROWS
-from upstream import Fault, Upstream
+from upstream import Call, Fault, Upstream
 
 
 def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
@@ -127,9 +128,15 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
 
 def test_two_processes_cannot_write_one_output(tmp_path: Path) -> None:
     """The second refuses, with and without --fresh, and does not disturb the first."""
-    with Upstream(answer=lambda call: "refund", always=Fault(first_s=0.1)) as upstream:
+    seen_both = threading.Event()
+
+    def answer_afterwards(call: Call) -> str:
+        seen_both.wait(60)
+        return "refund"
+
+    with Upstream(answer=answer_afterwards) as upstream:
         config = write_project(tmp_path, openai_rung("local", upstream.url), ("local",))
-        source = write_rows(tmp_path / "in.jsonl", (f"text {n}" for n in range(400)))
+        source = write_rows(tmp_path / "in.jsonl", (f"text {n}" for n in range(40)))
         first = start(config, source)
         while not upstream.chats:
             assert first.poll() is None
@@ -137,9 +144,10 @@ def test_two_processes_cannot_write_one_output(tmp_path: Path) -> None:
             code, _, err = finished(start(config, source, *more))
             assert code == 3
             assert "out.jsonl: another process is writing it" in err
+        seen_both.set()
         assert finished(first)[0] == 0
         assert set(upstream.calls_per_text().values()) == {1}
-    assert len(rows(config)) == 400
+    assert len(rows(config)) == 40
 
 
 def test_a_full_disk_stops_the_run_and_the_next_goes_on(tmp_path: Path) -> None:
