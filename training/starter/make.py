@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="where checkpoints and the model go"
     )
-    parser.add_argument("--minutes", type=float, default=45, help="bound on training (45)")
+    parser.add_argument("--minutes", type=float, default=60, help="bound on training (60)")
     parser.add_argument("--only", nargs="+", choices=STEPS, help="only these steps")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
