@@ -140,7 +140,7 @@ class Scorer:
     def _prepared(self, request: ScoreRequest, trie: LabelTrie, index: int) -> _Text:
         """A text, tokenised, with a problem where it cannot be evaluated."""
         text = request.texts[index]
-        prepared = _Text(index, Reading(trie))
+        prepared = _Text(index, Reading(trie, request.slack))
         if len(text) > self.context * _TOKEN_BYTES:
             prepared.problem = (
                 f"the text has {len(text):,} characters, the context holds {self.context:,} tokens"
