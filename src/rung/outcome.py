@@ -103,7 +103,7 @@ class _Writer:
         outcomes = [row.outcome for row in written]
         if self._task.kind not in RECORD_KINDS:
             return Performed(outcomes, None)
-        return Performed(outcomes, _record_signals(written, requests))
+        return Performed(outcomes, _record_signals(self._task, written, requests))
 
     async def _row(self, request: Request, receipt: str) -> _Written:
         started = time.perf_counter()
@@ -232,16 +232,24 @@ def _parse(task: Task, text: str) -> tuple[JsonValue, str | None]:
         return None, f"{NOT_JSON} ({error})"
 
 
-def _record_signals(written: Sequence[_Written], requests: Sequence[Request]) -> SignalColumns:
+def _record_signals(
+    task: Task, written: Sequence[_Written], requests: Sequence[Request]
+) -> SignalColumns:
     """Signals of records: whether each keeps its schema, how sure its fields are, how much of it the source says."""
     texts = [request.text for request in requests]
     valid = [row.outcome.verdict is None for row in written]
-    grounded = [
-        share_in_source(_leaves(row.outcome.value), text)
-        for row, text in zip(written, texts, strict=True)
-    ]
+    values = [_claimed(task, row.outcome.value) for row in written]
+    grounded = [share_in_source(each, text) for each, text in zip(values, texts, strict=True)]
+    claims = [len(each) for each in values]
     least = [np.nan if row.least_field is None else row.least_field for row in written]
-    return extraction_signals(valid, grounded, least, texts)
+    return extraction_signals(valid, grounded, claims, least, texts)
+
+
+def _claimed(task: Task, value: JsonValue) -> list[str]:
+    """What a record says of its source; a call says it in its arguments, the tool's name is Rung's own."""
+    if task.kind is Kind.CALL and isinstance(value, dict):
+        return _leaves(value.get("arguments"))
+    return _leaves(value)
 
 
 def _leaves(value: JsonValue) -> list[str]:

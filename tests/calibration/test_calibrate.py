@@ -10,9 +10,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from projects import LABELS, STUDENT, examples, openai_rung, train, write_project, write_suite
+from rung.blocking import run_blocking
+from rung.calibration.measuring import Measured, measure
+from rung.calibration.run import HUMAN, Plan
 from rung.cli import root as command_line
 from rung.errors import EngineUnavailable, EvidenceError, GateError, SuiteError, UserError
-from rung.task import Privacy
+from rung.ladder import Ladder
+from rung.receipt import Answer
+from rung.suite import load_suite
+from rung.task import Privacy, Request
 from rung.text import text_digest
 from rung.trust.certificate import Certificate, read_attempts, read_certificate
 from upstream import Call, Token, Upstream
@@ -260,13 +266,89 @@ def test_labelled_rows_of_their_own_fit_calibrators_that_hear_the_rung_below(
     assert "among the rows that fit a calibrator" in str(again.exception)
 
 
-def test_rows_a_model_was_trained_on_fit_no_calibrator(project: Path) -> None:
+def test_the_ladder_is_as_sure_as_the_calibration_was(tmp_path: Path) -> None:
+    """What a certificate is about is what answers: the same row gets the same confidence on every rung it climbs."""
+    with Upstream(answer=often_wrong) as upstream:
+        rungs = STUDENT + openai_rung("local", upstream.url, accept="certified")
+        config = write_project(tmp_path, rungs, ("student", "local"))
+        train(config, rows=24)
+        suite = write_suite(tmp_path / "cal.jsonl", examples(250, seed=2))
+        fit = write_suite(tmp_path / "fit.jsonl", examples(200, seed=5))
+        calibrate(config, suite, "--fit", str(fit))
+
+        async def both() -> tuple[Measured, list[Answer]]:
+            # nothing is certified at this target, so every row climbs to the top
+            async with await Ladder.open(config, target=0.01) as ladder:
+                task = ladder.project.task("triage")
+                rows = load_suite(suite, task, for_="calibration")
+                plan = Plan(
+                    task=task, suite=rows, truth=HUMAN, unlabelled=(), progress=lambda *_: None
+                )
+                (measured,) = await measure(ladder, plan)
+                requests = [Request("triage", row.input) for row in rows.examples]
+                return measured, await ladder.run_many(requests)
+
+        measured, answers = run_blocking(both())
+    for answer, scores in zip(answers, measured.scores, strict=True):
+        assert [a.confidence for a in answer.receipt.attempts] == pytest.approx(scores.tolist())
+
+
+def test_a_failed_fit_leaves_what_is_certified_alone(tmp_path: Path) -> None:
+    """A calibrator is written with a certificate that needs it, not before."""
+    with Upstream(answer=often_wrong) as upstream:
+        rungs = STUDENT + openai_rung("local", upstream.url, accept="certified")
+        config = write_project(tmp_path, rungs, ("student", "local"))
+        train(config, rows=60)
+        suite = write_suite(tmp_path / "cal.jsonl", examples(250, seed=2))
+        calibrate(config, suite)
+        before = certificate(config)
+        few = write_suite(tmp_path / "few.jsonl", examples(3, seed=5))
+        done = calibrate(config, suite, "--fit", str(few))
+    assert isinstance(done.exception, EvidenceError)
+    assert certificate(config) == before
+    assert not (tmp_path / "certificates" / "triage" / "local.calibrator.json").exists()
+
+
+def test_a_label_without_the_rung_below_is_certified_too(tmp_path: Path) -> None:
+    """A calibrator leans on a rung below only where every label has one."""
+    egress = '[policy.egress]\npublic = ["site"]\npersonal = ["device", "site"]'
+    with Upstream(answer=often_wrong) as upstream:
+        lower = STUDENT
+        upper = openai_rung("local", upstream.url, accept="certified", where="site")
+        config = write_project(
+            tmp_path, lower + upper, ("student", "local"), settings=egress, privacy="public"
+        )
+        train(config, rows=60)
+        fit = write_suite(tmp_path / "fit.jsonl", examples(200, seed=5))
+        calibrate(
+            config, write_suite(tmp_path / "cal.jsonl", examples(250, seed=2)), "--fit", str(fit)
+        )
+    path = tmp_path / "certificates" / "triage" / "local.calibrator.json"
+    assert "support" not in json.loads(path.read_bytes())["columns"]
+    assert certificate(config).sets[0].rungs == ("local",)
+
+
+def test_rows_a_model_was_trained_on_fit_no_calibrator(tmp_path: Path) -> None:
     """It knows their answers by heart."""
-    learnt = write_suite(project.parent / "learnt.jsonl", examples(20, seed=1))
-    suite = write_suite(project.parent / "cal.jsonl", examples(40, seed=2))
-    done = calibrate(project, suite, "--fit", str(learnt))
+    with Upstream(answer=often_wrong) as upstream:
+        rungs = STUDENT + openai_rung("local", upstream.url, accept="certified")
+        config = write_project(tmp_path, rungs, ("student", "local"))
+        train(config)
+        learnt = write_suite(tmp_path / "learnt.jsonl", examples(20, seed=1))
+        suite = write_suite(tmp_path / "cal.jsonl", examples(40, seed=2))
+        done = calibrate(config, suite, "--fit", str(learnt))
+        assert upstream.chats == []
     assert isinstance(done.exception, SuiteError)
     assert "in the training set of rung 'student'" in str(done.exception)
+
+
+def test_rows_to_fit_with_nothing_to_fit_are_refused(project: Path) -> None:
+    """A trained student has its calibrator; labels are not taken for nothing."""
+    fit = write_suite(project.parent / "fit.jsonl", examples(20, seed=5))
+    suite = write_suite(project.parent / "cal.jsonl", examples(40, seed=2))
+    done = calibrate(project, suite, "--fit", str(fit))
+    assert isinstance(done.exception, UserError)
+    assert "no rung needs a calibrator" in str(done.exception)
 
 
 def test_an_engine_that_fails_on_rows_stops_the_calibration(tmp_path: Path) -> None:

@@ -61,8 +61,8 @@ def test_a_service_that_tells_one_confidence_has_one_column() -> None:
 
 def test_an_invalid_record_has_no_signals_at_all() -> None:
     """Schema validity is a gate, whatever else the record shows."""
-    found = extraction_signals([True, False], [1.0, 1.0], [0.9, 0.9])
-    assert found.names == ("in_source", SCORE)
+    found = extraction_signals([True, False], [1.0, 1.0], [2, 2], [0.9, 0.9])
+    assert found.names == ("in_source", "claims", SCORE)
     assert np.isfinite(found.values[0]).all()
     assert np.isnan(found.values[1]).all()
     assert found.classes == 0
@@ -72,7 +72,7 @@ def test_values_are_looked_for_in_the_source_without_case_or_spacing() -> None:
     """Two of three values stand in the text; with no value there is nothing to say."""
     text = "Invoice of  ACME\nLtd, 12 May"
     assert share_in_source(["acme ltd", "12 May", "Paris", " "], text) == pytest.approx(2 / 3)
-    assert math.isnan(share_in_source([], text))
+    assert share_in_source([], text) == 1.0  # what claims nothing is not contradicted
 
 
 def test_a_lower_rung_speaks_for_or_against_and_is_replaced_when_asked_again() -> None:
@@ -104,4 +104,4 @@ def test_lengths_that_differ_are_refused() -> None:
     with pytest.raises(ValueError, match="of only"):
         answer_signals([0.5], [2], 2)
     with pytest.raises(ValueError, match="one a row"):
-        extraction_signals([True], [1.0, 0.5])
+        extraction_signals([True], [1.0, 0.5], [1])

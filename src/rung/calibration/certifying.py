@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
-from pathlib import Path
 
 import msgspec
 
@@ -98,8 +97,12 @@ def certify_target(
             certified=any(statement.certified for statement in statements),
         ),
     )
-    keeps = not any(s.certified for s in statements) and _still_holds(folder, certificate, measured)
+    keeps = not any(s.certified for s in statements) and _still_holds(
+        project, plan.task, certificate, measured
+    )
     if not keeps:
+        for name, fitted in measured[0].fitted.items():
+            project.keep_calibrator(task, name, fitted.calibrator, fitted.texts)
         write_certificate(folder, certificate)
     return Calibrated(certificate, tuple(certifications), not keeps)
 
@@ -114,18 +117,27 @@ def _test_digest(plan: Plan, measured: Sequence[Measured]) -> str:
     return digest.hexdigest()
 
 
-def _still_holds(folder: Path, found: Certificate, measured: Sequence[Measured]) -> bool:
+def _still_holds(
+    project: Project, task: Task, found: Certificate, measured: Sequence[Measured]
+) -> bool:
     """Whether the certificate that is there certifies what runs now: a failed attempt does not unsay it."""
     try:
-        kept = read_certificate(folder, found.task, found.max_error)
+        kept = read_certificate(project.certificates, found.task, found.max_error)
     except CertificateError:
         return False
-    current = [one.fingerprint for one in measured]
+    current = [_running(project, task, one) for one in measured]
     return (
         kept is not None
         and kept.confidence == found.confidence
         and any(s.certified and s.fingerprint in current for s in kept.sets)
     )
+
+
+def _running(project: Project, task: Task, measured: Measured) -> Mapping[str, str]:
+    """The fingerprint of what runs now: with the fitted calibrators once another target has put them on disk."""
+    on_disk = {name: project.rung(name, task).calibrator for name in measured.fitted}
+    written = all(on_disk[name] == fitted.calibrator for name, fitted in measured.fitted.items())
+    return measured.fingerprint if written else measured.standing
 
 
 def _certify(measured: Measured, max_error: float, delta: float) -> Certification:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rung.calibration.calibrators import fit_on_agreement, fit_on_labels
 from rung.calibration.purity import refuse_fitting_rows
-from rung.calibration.run import HUMAN, Plan, Run, allowed_for
+from rung.calibration.run import HUMAN, Fitted, Plan, Run, allowed_for
 from rung.errors import ConfigError
 from rung.evidence import Below, below_of, weigh
 from rung.ladder import Ladder
@@ -32,6 +32,8 @@ class Measured(msgspec.Struct, frozen=True):
         allowed: the set, with its label.
         rungs: its rungs that ask to be certified, bottom first.
         fingerprint: of what ran.
+        standing: of what runs as long as the calibrators fitted here are not on disk.
+        fitted: those calibrators, by rung.
         scores: (rows, rungs) confidences, NaN without evidence.
         wrong: (rows, rungs) whether the output differs from the truth.
         references: for each rung, unlabelled confidences that fix the thresholds to try.
@@ -40,6 +42,8 @@ class Measured(msgspec.Struct, frozen=True):
     allowed: AllowedSet
     rungs: tuple[str, ...]
     fingerprint: Mapping[str, str]
+    standing: Mapping[str, str]
+    fitted: Mapping[str, Fitted]
     scores: NDArray[np.float64]
     wrong: NDArray[np.bool_]
     references: tuple[NDArray[np.float64], ...]
@@ -58,7 +62,7 @@ async def measure(ladder: Ladder, plan: Plan) -> list[Measured]:
         label = effective_label(plan.task.privacy, example.privacy)
         groups.setdefault(label, []).append(example)
     measured = []
-    fitted = set[str]()
+    fitted: dict[str, Fitted] = {}
     for label in sorted(groups, key=lambda label: label.rank):
         run = Run(ladder, plan, allowed_for(ladder.project, plan.task, label), fitted=fitted)
         if run.certified():
@@ -72,6 +76,7 @@ async def measure(ladder: Ladder, plan: Plan) -> list[Measured]:
 
 
 async def _measure_label(run: Run, examples: Sequence[Example]) -> Measured:
+    on_disk = {name: run.project.rung(name, run.plan.task) for name in run.allowed.rungs}
     await fit_on_labels(run)
     await fit_on_agreement(run)
     certified = run.certified()
@@ -83,6 +88,8 @@ async def _measure_label(run: Run, examples: Sequence[Example]) -> Measured:
         allowed=run.allowed,
         rungs=tuple(certified),
         fingerprint=await certified_fingerprint(run.plan.task, run.allowed, run.rungs()),
+        standing=await certified_fingerprint(run.plan.task, run.allowed, on_disk),
+        fitted=run.fitted,
         scores=scores,
         wrong=wrong,
         references=await _references(run, certified, scores),
@@ -99,7 +106,7 @@ async def _truth(run: Run, examples: Sequence[Example]) -> list[Example]:
     name = run.plan.truth.removeprefix("agreement:")
     if name not in run.allowed.rungs:
         raise ConfigError(f"truth {run.plan.truth!r}: policy does not let {name!r} see these rows")
-    rung = run.project.rung(name, run.plan.task)
+    rung = run.rung(name)
     judged = await run.ask(rung, run.requests(examples))
     return [
         msgspec.structs.replace(example, expected=outcome.value, alternatives=())

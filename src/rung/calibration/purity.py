@@ -19,6 +19,8 @@ def refuse_fitting_rows(run: Run, rung: OpenRung, examples: Sequence[Example]) -
     """Refuse rows that the rung's model or its calibrator was fitted on: they would certify its memory."""
     refuse_training_rows(rung, examples)
     name = rung.settings.name
+    if name in run.fitted:  # its rows were compared with the certifying ones before it was fitted
+        return
     fitted = run.project.fitting_rows(run.plan.task, name)
     refuse_rows(examples, fitted, f"among the rows that fitted the calibrator of rung {name!r}")
 

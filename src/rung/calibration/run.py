@@ -63,6 +63,13 @@ def allowed_for(project: Project, task: Task, label: Privacy) -> AllowedSet:
     return allowed_set(project.settings.policy, label, [(r.name, r.where) for r in steps])
 
 
+class Fitted(msgspec.Struct, frozen=True):
+    """A calibrator that this measurement fitted, and the texts it was fitted on; on disk once a certificate is."""
+
+    calibrator: Calibrator
+    texts: tuple[str, ...]
+
+
 class Run:
     """What is the same for every call of one measurement, all of rows with one privacy label.
 
@@ -70,12 +77,12 @@ class Run:
         ladder: opens rungs and lets texts pass.
         plan: what to measure.
         allowed: what policy decided for the rows.
-        fitted: names of rungs that have got a calibrator in this measurement, shared by the runs of all labels: a rung
-            has one calibrator, and a second fit would void what the first one certifies.
+        fitted: calibrators that this measurement fitted, by rung, shared by the runs of all labels: a rung has one
+            calibrator, and a second fit would void what the first one certifies.
     """
 
     def __init__(
-        self, ladder: Ladder, plan: Plan, allowed: AllowedSet, *, fitted: set[str]
+        self, ladder: Ladder, plan: Plan, allowed: AllowedSet, *, fitted: dict[str, Fitted]
     ) -> None:
         self.plan = plan
         self.allowed = allowed
@@ -86,12 +93,35 @@ class Run:
         self._seen: dict[str, Performed] = {}
 
     def rungs(self) -> dict[str, OpenRung]:
-        """The allowed rungs, bottom first, with their calibrators as they are now."""
-        return {name: self.project.rung(name, self.plan.task) for name in self.allowed.rungs}
+        """The allowed rungs, bottom first, with the calibrators that this measurement fitted."""
+        return {name: self.rung(name) for name in self.allowed.rungs}
+
+    def rung(self, name: str) -> OpenRung:
+        """One rung, with the calibrator that this measurement fitted for it, if it did."""
+        found = self.project.rung(name, self.plan.task)
+        fitted = self.fitted.get(name)
+        if fitted is None:
+            return found
+        return OpenRung(found.settings, found.engine, fitted.calibrator)
 
     def certified(self) -> dict[str, OpenRung]:
         """Those of them that ask to be certified."""
         return {n: r for n, r in self.rungs().items() if r.settings.accept is Accept.CERTIFIED}
+
+    def hears(self, name: str) -> bool:
+        """Whether a certified rung stands below this one for every label that can occur.
+
+        Only then may its calibrator lean on what that one says: for a label without it, no row would have evidence.
+        """
+        task, settings = self.plan.task, self.project.settings
+        for label in Privacy:
+            if label.rank < task.privacy.rank:
+                continue
+            allowed = allowed_for(self.project, task, label).rungs
+            certified = [n for n in allowed if settings.rungs[n].accept is Accept.CERTIFIED]
+            if name in certified and certified[0] == name:
+                return False
+        return True
 
     def of_label(self, examples: Sequence[Example]) -> list[Example]:
         """The rows for which policy decides as it did for this measurement."""
@@ -100,14 +130,13 @@ class Run:
 
     def unfitted(self, name: str) -> bool:
         """Whether a calibrator may be fitted here: no training gave the rung one, and no earlier label."""
-        calibrator = self.rungs()[name].calibrator
+        calibrator = self.rung(name).calibrator
         trained = calibrator is not None and calibrator.source == "out-of-fold"
         return not trained and name not in self.fitted
 
     def keep(self, name: str, calibrator: Calibrator, texts: Sequence[str]) -> None:
-        """Give rung `name` the calibrator that was fitted on these texts."""
-        self.project.keep_calibrator(self.plan.task, name, calibrator, texts)
-        self.fitted.add(name)
+        """Use the calibrator that was fitted on these texts for rung `name` from now on."""
+        self.fitted[name] = Fitted(calibrator, tuple(texts))
 
     def requests(self, examples: Sequence[Example]) -> list[Request]:
         """What is asked for labelled rows."""
@@ -149,7 +178,7 @@ class Run:
 
     async def on_traffic(self, name: str) -> Performed:
         """What rung `name` makes of the unlabelled rows, weighed as it would be now; the engine is asked once."""
-        rung = self.rungs()[name]
+        rung = self.rung(name)
         if name not in self._seen:
             requests = [
                 Request(self.plan.task.name, row.input, id=str(row.row), label=row.privacy)

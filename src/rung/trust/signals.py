@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
-SIGNALS_VERSION = 1
+SIGNALS_VERSION = 2
 """Part of a certificate's fingerprint: raise it whenever a column changes its meaning."""
 
 SCORE = "score"
@@ -137,19 +137,21 @@ def answer_signals(
 def extraction_signals(
     valid: ArrayLike,
     in_source: ArrayLike,
+    claims: ArrayLike,
     least_field: ArrayLike | None = None,
     texts: Sequence[str] | None = None,
 ) -> SignalColumns:
     """Signals of extracted records; a record that breaks its schema has none at all.
 
-    Columns: `in_source` the share of values found in the source text, `score` -log(1 - p) of the
-    least certain field where the engine gives probabilities, and the `query_*` columns. Validity is
-    a gate and not a column: nearly all output is valid, so it tells nothing about the rest
-        (reference: routing, section 5).
+    Columns: `in_source` the share of values found in the source text, `claims` log(1 + how many
+    values there are), `score` -log(1 - p) of the least certain field where the engine gives
+    probabilities, and the `query_*` columns. Validity is a gate and not a column: nearly all
+    output is valid, so it tells nothing about the rest (reference: routing, section 5).
 
     Args:
         valid: whether the record keeps its schema, shape (rows,).
-        in_source: see `share_in_source`; NaN when a record holds no value to look for.
+        in_source: see `share_in_source`.
+        claims: how many values each record holds, shape (rows,).
         least_field: smallest field probability, shape (rows,); None when the engine gives none.
         texts: the sources, one a row.
 
@@ -157,13 +159,16 @@ def extraction_signals(
         ValueError: the lengths differ.
     """
     keeps = np.asarray(valid, dtype=np.bool_)
-    columns = {"in_source": np.asarray(in_source, dtype=np.float64)}
+    columns = {
+        "in_source": np.asarray(in_source, dtype=np.float64),
+        "claims": np.log1p(np.asarray(claims, dtype=np.float64)),
+    }
     if least_field is not None:
         p = np.asarray(least_field, dtype=np.float64)
         known = (p >= 0.0) & (p <= 1.0)
         columns[SCORE] = np.where(known, doubt_score(np.where(known, p, 0.0)), np.nan)
     if any(column.shape != keeps.shape for column in columns.values()):
-        raise ValueError("valid, in_source and least_field must be one a row")
+        raise ValueError("valid, in_source, claims and least_field must be one a row")
     values = np.where(keeps[:, None], np.column_stack(list(columns.values())), np.nan)
     none = np.full(len(keeps), -1, dtype=np.intp)
     signals = SignalColumns(tuple(columns), values, none, 0)
@@ -196,13 +201,13 @@ def with_support(signals: SignalColumns, agrees: ArrayLike, confidence: ArrayLik
 
 
 def share_in_source(values: Sequence[str], source: str) -> float:
-    """Share of extracted values that stand in the source, ignoring case and spacing; NaN if none.
+    """Share of extracted values that stand in the source, ignoring case and spacing.
 
-    Empty values claim nothing and are left out.
+    Empty values claim nothing and are left out; what claims nothing is not contradicted: 1.
     """
     said = [folded for value in values if (folded := _folded(value))]
     if not said:
-        return float("nan")
+        return 1.0
     within = _folded(source)
     return sum(value in within for value in said) / len(said)
 
