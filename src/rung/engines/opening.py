@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rung.config import STARTER, EngineName, RungSettings, Settings
 from rung.engines.protocol import Engine
-from rung.errors import ConfigError
+from rung.errors import ConfigError, ModelError
+from rung.models.metadata import read_metadata
 
 if TYPE_CHECKING:
     from rung.engines.llama_cpp.fleet import Fleet
@@ -63,10 +65,10 @@ class Engines:
     def _llama_cpp(self, rung: RungSettings, task: str) -> Engine:
         from rung.engines.llama_cpp.engine import LlamaCppEngine  # noqa: PLC0415 - aiohttp
         from rung.engines.llama_cpp.parameters import parameters_of  # noqa: PLC0415
-        from rung.starter import model_path, training_digests  # noqa: PLC0415
+        from rung.starter import NAME, model_path, training_digests  # noqa: PLC0415
 
-        built_in = rung.model == STARTER
-        path = model_path() if built_in else self._settings.path(rung.model)
+        path = model_path() if rung.model == STARTER else self._settings.path(rung.model)
+        known = _model_name(path) == NAME  # a quantised copy keeps the name, and knows the same rows by heart
         return LlamaCppEngine(
             self._fleet(),
             parameters_of(path, rung.load, root=self._settings.root),
@@ -76,7 +78,7 @@ class Engines:
             seed=rung.seed,
             timeouts=rung.timeouts,
             limits=rung.limits,
-            training_digests=training_digests if built_in else None,
+            training_digests=training_digests if known else None,
         )
 
     def _openai(self, rung: RungSettings, task: str) -> Engine:
@@ -100,3 +102,12 @@ class Engines:
             budget = embedded.memory_mib * 2**20 if embedded.memory_mib is not None else None
             self._shared_fleet = Fleet(budget_bytes=budget, idle_s=embedded.idle_s)
         return self._shared_fleet
+
+
+def _model_name(path: Path) -> str | None:
+    """What a GGUF file calls its model; None where it says nothing or cannot be read, which loading will tell."""
+    try:
+        entry = read_metadata(path).get("general.name")
+    except ModelError:
+        return None
+    return entry.value if entry is not None and isinstance(entry.value, str) else None

@@ -26,6 +26,7 @@ from rung.engines.protocol import (
     GenerateRequest,
     Generation,
     Health,
+    KnowsTraining,
     State,
     Support,
 )
@@ -96,6 +97,12 @@ class ReplayEngine:
                 recording.append(msgspec.structs.replace(answer, key=keys[index]))
         return _classification(request, [self._answer(recording, key) for key in keys])
 
+    def trained_on(self, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """(texts,) whether the recorded engine's model is known to have been trained on each text."""
+        if isinstance(self._inner, KnowsTraining):
+            return self._inner.trained_on(texts)
+        return np.zeros(len(texts), dtype=np.bool_)
+
     async def generate(self, request: GenerateRequest) -> Generation:
         """One generation as recorded.
 
@@ -109,6 +116,7 @@ class ReplayEngine:
             request.schema,
             request.schema_name,
             request.logprobs,
+            *_further(request),
         )
         key = _key("generate", self.identity(_NO_TASK), *asked_for)
         if self._wanted(recording, key) and (asked := self._asked()) is not None:
@@ -244,6 +252,12 @@ class ReplayEngine:
             hint='record it with mode = "fill"',
         )
         return Failed.of(key, missing)
+
+
+def _further(request: GenerateRequest) -> tuple[object, ...]:
+    """What few requests ask for; left out of the key of those that do not, so that older recordings are found."""
+    further = (request.grammar, request.adapter, request.stop)
+    return further if any(further) else ()
 
 
 def _key(*parts: object) -> str:

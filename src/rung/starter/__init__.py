@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+NAME = "rung-starter"
+"""`general.name` in the model's file, which its quantised copies keep."""
+
 _FOLDER = Path(__file__).parent
 
 
