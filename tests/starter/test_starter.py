@@ -19,7 +19,7 @@ from rung.text import text_digest
 REPOSITORY = Path(__file__).resolve().parents[2]
 TRAINING = REPOSITORY / "training" / "starter"
 SUPPORT = REPOSITORY / "examples" / "support" / "data"
-BOOKING = REPOSITORY / "examples" / "booking" / "data"
+BOOKING = REPOSITORY / "examples" / "support" / "data" / "booking"
 
 Splits = dict[str, dict[str, dict[str, list[int]]]]
 

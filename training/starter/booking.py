@@ -1,6 +1,6 @@
 """Writes the booking demo's rows from Restaurant8k's files, as the starter model reads them.
 
-    python training/starter/booking.py --data ../shared/data      writes examples/booking/data/{train,test}.jsonl
+    python training/starter/booking.py --data ../shared/data      writes examples/support/data/booking/{train,test}.jsonl
 
 Rows stay in the order of the upstream files, so row numbers mean the same in both.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sources import RESTAURANT_SLOTS, restaurant8k
 
-TARGET = Path(__file__).resolve().parents[2] / "examples" / "booking" / "data"
+TARGET = Path(__file__).resolve().parents[2] / "examples" / "support" / "data" / "booking"
 FILES = {"train_0.json.gz": "train.jsonl", "test.json.gz": "test.jsonl"}
 
 
