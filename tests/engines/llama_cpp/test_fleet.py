@@ -119,6 +119,37 @@ def test_a_model_larger_than_the_budget_is_refused_at_once(models: list[Path]) -
     run(scene())
 
 
+def test_all_who_wait_for_room_get_one_outcome(models: list[Path]) -> None:
+    """The waits do not add up, and a model without room is down, not crashed."""
+
+    async def scene() -> None:
+        async with fleet(budget_bytes=120 * MIB) as made:
+            a, b, _ = members(made, models)
+            async with a.lease():
+                async with asyncio.timeout(6 * QUICK.room_s):
+                    errors = await asyncio.gather(*(refusal(b) for _ in range(12)))
+                assert {type(error) for error in errors} == {EngineOverloaded}
+                assert b.state is ChildState.DOWN
+            await use(b)
+
+    run(scene())
+
+
+def test_without_a_budget_models_share_the_machine(models: list[Path]) -> None:
+    """Pages of a loaded file count as available memory, but they are taken."""
+    reading = Memory(total=264 * MIB, available=8 << 30)
+
+    async def scene() -> None:
+        async with fleet(memory=lambda: reading) as made:
+            a, b, c = supervisors = members(made, models)
+            await use(a, b, c)
+            assert states(supervisors) == ["down", "warm", "warm"]
+            async with b.lease(), c.lease():
+                assert isinstance(await refusal(a), EngineOverloaded)
+
+    run(scene())
+
+
 def test_idle_models_leave_when_the_machine_is_short_of_memory(models: list[Path]) -> None:
     """Those in use stay; the others go, one after the other, until there is enough."""
     reading = Memory(total=8 << 30, available=8 << 30)

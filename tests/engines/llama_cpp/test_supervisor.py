@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
+import resource
 import signal
 import stat
 import threading
@@ -313,15 +315,15 @@ def test_closing_ends_the_child_and_all_who_wait(tiny: Path) -> None:
 
 
 def test_closing_while_loading_ends_the_child(tiny: Path) -> None:
-    """A start that nobody waits for any more leaves no process."""
+    """The start leaves no process, and who waits for it learns why: nobody cancelled them."""
 
     async def scene() -> None:
         async with supervisor(tiny) as made:
-            loading = asyncio.create_task(refusal(made))
+            loading = [asyncio.create_task(refusal(made)) for _ in range(2)]
             await until(lambda: made.memory_bytes > 0)
             await asyncio.sleep(0.02)
             await made.aclose()
-            loading.cancel()
+            assert [str(await each) for each in loading] == ["the model 'tiny.gguf' was closed"] * 2
             assert made.state is not ChildState.LOADING
             assert made.pid is None
 
@@ -344,6 +346,27 @@ def test_restarts_leave_nothing_open(tiny: Path) -> None:
                     await made.death(lease)
                 first = first or opened()
                 await until(lambda first=first: opened() <= first)
+
+    run(scene())
+
+
+def test_a_system_without_files_left_is_a_sentence(tiny: Path) -> None:
+    """No pipe can be made for the child: the error is the engine's, and the next lease tries again."""
+
+    async def scene() -> None:
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        async with supervisor(tiny) as made:
+            taken = {int(number) for number in os.listdir("/proc/self/fd")}
+            limit = next(n for n in itertools.count() if len(set(range(n)) - taken) == 4)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+            try:
+                error = await refusal(made)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            assert isinstance(error, EngineUnavailable)
+            assert str(error) == ("no process for the engine could be started: Too many open files")
+            async with made.lease() as lease:
+                assert (await ask(lease))["tokens_predicted"] == 4
 
     run(scene())
 

@@ -130,7 +130,9 @@ class Fleet:
         coming = sum(
             s.memory_bytes for s in self._supervisors.values() if s.state is ChildState.LOADING
         )
-        machine = memory.available - _floor(memory.total) - coming
+        available = memory.available - coming
+        # Weights are mapped files, whose pages count as available: what is loaded is counted as well.
+        machine = min(available, memory.total - self.loaded_bytes) - _floor(memory.total)
         return machine if self._budget is None else min(machine, self._budget - self.loaded_bytes)
 
     def _look(self) -> None:

@@ -26,6 +26,7 @@ from rung.engines.llama_cpp import last_words
 from rung.engines.llama_cpp.handshake import Instructions, Ready
 from rung.engines.llama_cpp.parameters import ModelParameters
 from rung.engines.llama_cpp.role import Role
+from rung.errors import EngineUnavailable
 
 _LINES = 200
 _LINE_BYTES = 2000
@@ -52,6 +53,9 @@ class ChildProcess:
         generation: number of this start, for the socket's name.
         address_space: bytes of address space it may take, None for any.
 
+    Raises:
+        EngineUnavailable: the system gives no process, no files or no thread for it.
+
     Attributes:
         socket: path of its Unix socket.
         key: what its requests have to show.
@@ -77,20 +81,17 @@ class ChildProcess:
             future.set_running_or_notify_cancel()  # waiting for it may be cancelled, it may not
         self.ended_because: str | None = None
         self._lines: collections.deque[str] = collections.deque(maxlen=_LINES)
-        self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
-            [sys.executable, "-I", "-m", role.value],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_environment(parameters.threads),
-            cwd="/",
-            start_new_session=True,
-        )
+        self._process = _spawn(role, parameters.threads)
         instructions = Instructions(
             parameters=parameters, socket=self.socket, key=self.key, address_space=address_space
         )
+        try:
+            threading.Thread(target=self._read, name=f"rung child {self.pid}", daemon=True).start()
+        except RuntimeError as error:  # the system gives no more threads
+            self._process.kill()
+            with self._process:
+                raise _not_started(str(error)) from error
         self._tell(msgspec.json.encode(instructions) + b"\n")
-        threading.Thread(target=self._read, name=f"rung child {self.pid}", daemon=True).start()
 
     @property
     def pid(self) -> int:
@@ -195,6 +196,29 @@ async def _done(*futures: Future[Ready] | Future[str], timeout_s: float | None) 
     finally:
         for future in waiting:
             future.cancel()  # or it would report to a loop that may be closed by then
+
+
+def _spawn(role: Role, threads: int) -> subprocess.Popen[bytes]:
+    """The process, with pipes for all it says and hears."""
+    try:
+        return subprocess.Popen(  # noqa: S603  # our own interpreter and module
+            [sys.executable, "-I", "-m", role.value],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment(threads),
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise _not_started(error.strerror or str(error)) from error
+
+
+def _not_started(why: str) -> EngineUnavailable:
+    return EngineUnavailable(
+        f"no process for the engine could be started: {why}",
+        hint="look at this process's limits of open files and processes, and at the machine's memory",
+    )
 
 
 def _environment(threads: int) -> dict[str, str]:

@@ -26,7 +26,7 @@ from rung.engines.llama_cpp.parameters import ModelParameters
 from rung.engines.llama_cpp.preflight import Loadable, look_at, prints
 from rung.engines.llama_cpp.process import ChildProcess
 from rung.engines.llama_cpp.role import Role
-from rung.errors import EngineOverloaded, EngineUnavailable, ModelError
+from rung.errors import EngineError, EngineOverloaded, EngineUnavailable, ModelError
 
 __all__ = ["ChildState", "Lease", "Supervisor"]
 
@@ -96,6 +96,8 @@ class Supervisor:
         self._folder = SocketFolder()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failed_prints: object = None
+        self._failures = 0
+        self._failure: EngineError | None = None
 
     @property
     def slots(self) -> int:
@@ -227,10 +229,11 @@ class Supervisor:
             )
         self._waiting += 1
         self._stop_idling()
+        seen = self._failures
         try:
             async with self._turn:
                 while True:
-                    running = await self._current()
+                    running = await self._current(seen)
                     if running.leases < self.slots:
                         self._lend(running)
                         return running
@@ -251,8 +254,12 @@ class Supervisor:
                 hint="use one loop, and await aclose() before it ends",
             )
 
-    async def _current(self) -> _Running:
-        """The child as it should be: alive, and of the file that is there now."""
+    async def _current(self, seen: int) -> _Running:
+        """The child as it should be: alive, and of the file that is there now.
+
+        Args:
+            seen: failed starts when the caller began to wait; one that failed since then was also for them.
+        """
         while (running := self._alive()) is not None:
             if running.child.ended_because is not None:
                 await running.child.gone()
@@ -265,10 +272,16 @@ class Supervisor:
                 await self._end(running, outdated)
         if self._closed:
             raise EngineUnavailable(f"{self._name} was closed")
+        if self._failure is not None and self._failures > seen:
+            raise type(self._failure)(self._failure.message, hint=self._failure.hint)
         if self._starting is None:
             self._starting = asyncio.create_task(self._start())
             self._starting.add_done_callback(self._started)
-        return await asyncio.shield(self._starting)
+        starting = self._starting
+        await asyncio.wait({starting})  # a caller who leaves does not end it
+        if starting.cancelled():
+            raise EngineUnavailable(f"{self._name} was closed")
+        return starting.result()
 
     def _outdated(self, running: _Running) -> str | None:
         """Why a living child is not to be used any more; a removed file matters only when it is to be loaded again."""
@@ -348,8 +361,12 @@ class Supervisor:
     def _started(self, task: asyncio.Task[_Running]) -> None:
         """The start came to its end, good or bad."""
         self._starting = None
-        if not task.cancelled() and task.exception() is not None:
-            self._crashed = True
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, EngineError):
+            self._failures += 1
+            self._failure = error
+        if error is not None and not isinstance(error, EngineOverloaded):
+            self._crashed = True  # without room nothing was tried
         self._idle_from_now()
 
     def _check_breaker(self) -> None:
