@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 import functools
 import hashlib
-from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,6 +16,8 @@ import msgspec
 from rung.errors import ConfigError
 from rung.structured.calls import FIELDS as CALL_FIELDS
 from rung.structured.calls import call_schema
+from rung.structured.places import property_names
+from rung.structured.validation import validator_of
 
 if TYPE_CHECKING:
     import jsonschema_rs
@@ -170,7 +171,7 @@ class Contract:
         task: the task whose outputs are checked.
 
     Raises:
-        ConfigError: the task's JSON Schema is not a valid schema.
+        ConfigError: the task's JSON Schema is not a valid schema, or names a format that nothing checks.
     """
 
     def __init__(self, task: Task) -> None:
@@ -179,7 +180,7 @@ class Contract:
         self._labels = frozenset(task.label_names)
         self._tools = frozenset(tool.name for tool in task.tools)
         self._validator = _compile_schema(task.name, schema) if schema is not None else None
-        self._named = frozenset(_property_names(msgspec.json.decode(schema or "{}")))
+        self._named = frozenset(property_names(msgspec.json.decode(schema or "{}")))
 
     def violation(self, value: JsonValue) -> str | None:
         """Why `value` is not an answer, in a sentence without the value's text; None when it is one."""
@@ -207,31 +208,12 @@ class Contract:
         return str(part) if isinstance(part, int) or part in self._named else "…"
 
 
-def _property_names(schema: JsonValue) -> Iterator[str]:
-    """Every property that the schema names, at any depth."""
-    if isinstance(schema, dict):
-        properties = schema.get("properties")
-        if isinstance(properties, dict):
-            yield from properties
-    parts = schema.values() if isinstance(schema, dict) else schema
-    if isinstance(parts, Iterable) and not isinstance(parts, str):
-        for part in parts:
-            yield from _property_names(part)
-
-
 def _compile_schema(task: str, schema: str) -> jsonschema_rs.Validator:
-    """Compile a task's schema; remote references are never fetched."""
-    import jsonschema_rs  # noqa: PLC0415 - 20 ms that only records need
-
+    """Compile a task's schema, formats included; remote references are never fetched."""
     try:
-        return jsonschema_rs.validator_for(msgspec.json.decode(schema), retriever=_refuse_remote)
-    except (jsonschema_rs.ValidationError, ValueError) as error:
-        raise ConfigError(f"task {task!r}: schema is not a valid JSON Schema: {error}") from error
-
-
-def _refuse_remote(uri: str) -> JsonValue:
-    """A schema is part of the task file; fetching another would be an unlogged network call."""
-    raise ValueError(f"{uri!r} is remote; put the definition under $defs")
+        return validator_of(msgspec.json.decode(schema))
+    except ConfigError as error:
+        raise ConfigError(f"task {task!r}: {error.message}", hint=error.hint) from error
 
 
 class Message(msgspec.Struct, frozen=True):

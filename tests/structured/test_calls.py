@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,12 +11,13 @@ from typing import Any, NamedTuple
 import pytest
 from grammar_acceptance import Acceptor
 
+from rung.errors import ConfigError
 from rung.prompts import messages
 from rung.rows.example import matches
 from rung.structured import llguidance_grammar, plan
 from rung.structured.calls import NO_CALL, call_schema
 from rung.suite import iter_examples
-from rung.task import Text
+from rung.task import Kind, Task, Text, Tool
 from rung.userfiles.tasks import load_task
 
 TYPES = {"dict": "object", "float": "number", "tuple": "array", "any": None}
@@ -114,6 +116,132 @@ def test_references_stay_within_their_tool() -> None:
     assert not held.accepts({"name": "a", "arguments": {"x": "b"}})
     assert held.accepts({"name": "b", "arguments": {"x": "b"}})
     assert not held.accepts(NO_CALL)
+
+
+DRAFT_7 = "http://json-schema.org/draft-07/schema#"
+
+
+def call_task(*parameters: dict[str, Any]) -> Task:
+    """A task with the tools a, b and so on."""
+    tools = (
+        Tool(name, "", json.dumps(part)) for name, part in zip("abc", parameters, strict=False)
+    )
+    return Task(name="calling", kind=Kind.CALL, tools=tuple(tools))
+
+
+def takes(task: Task, tool: str, arguments: Any) -> bool:
+    """Whether the call can be decoded and keeps the contract; the two must agree."""
+    call = {"name": tool, "arguments": arguments}
+    decoded = Acceptor(llguidance_grammar(plan(task.output_schema or ""))).accepts(call)
+    assert decoded == (task.contract.violation(call) is None)
+    return decoded
+
+
+@pytest.mark.parametrize("name", ["default", "enum", "const", "examples", "$ref", "$schema", "$id"])
+def test_a_property_may_have_the_name_of_a_keyword(name: str) -> None:
+    """What stands under it is a schema all the same, and its references stay within the tool."""
+    tool = {
+        "type": "object",
+        "properties": {name: {"$ref": "#/$defs/x"}, "again": {"$ref": "#"}},
+        "required": [name],
+        "additionalProperties": False,
+        "$defs": {"x": {"type": "integer"}},
+    }
+    task = call_task(tool)
+    assert takes(task, "a", {name: 1})
+    assert takes(task, "a", {name: 1, "again": {name: 2}})
+    assert not takes(task, "a", {name: "one"})
+    assert not takes(task, "a", {name: 1, "again": {"name": "a", "arguments": {name: 1}}})
+
+
+def test_data_that_looks_like_a_reference_stays_as_it_is() -> None:
+    """What is allowed under `enum` and `const` is not rewritten."""
+    same = {"$ref": "#/$defs/x"}
+    task = call_task(
+        {
+            "type": "object",
+            "properties": {"x": {"const": same}, "y": {"enum": [same]}},
+            "additionalProperties": False,
+        }
+    )
+    assert takes(task, "a", {"x": same, "y": same})
+
+
+def test_each_tool_has_its_own_anchors() -> None:
+    """Two tools may define the same anchor differently; the root's own address works as well."""
+    tools = [
+        {
+            "$id": "https://example.org/tool",
+            "type": "object",
+            "properties": {
+                "x": {"$ref": "#x"},
+                "y": {"$ref": "https://example.org/tool#/$defs/a%20b"},
+            },
+            "additionalProperties": False,
+            "$defs": {"a b": {"$anchor": "x", "const": own}},
+        }
+        for own in (1, 2)
+    ]
+    task = call_task(*tools)
+    for tool, own, other in (("a", 1, 2), ("b", 2, 1)):
+        assert takes(task, tool, {"x": own, "y": own})
+        assert not takes(task, tool, {"x": other})
+        assert not takes(task, tool, {"y": other})
+
+
+def test_a_reference_may_lead_to_where_no_schema_is_looked_for() -> None:
+    """What it leads to is a schema then, and so is what that refers to."""
+    task = call_task(
+        {
+            "type": "object",
+            "properties": {"x": {"$ref": "#/x-types/one"}},
+            "additionalProperties": False,
+            "x-types": {"one": {"$ref": "#/x-types/two"}, "two": {"type": "integer"}},
+        }
+    )
+    assert takes(task, "a", {"x": 1})
+    assert not takes(task, "a", {"x": "1"})
+
+
+def test_an_older_draft_that_reads_the_same_is_taken_over() -> None:
+    """Tools from other programs often say draft 7 and mean nothing by it."""
+    task = call_task(
+        {
+            "$schema": DRAFT_7,
+            "type": "object",
+            "properties": {
+                "id": {"type": "string", "format": "uuid"},
+                "n": {"$ref": "#/definitions/n", "description": "how many"},
+            },
+            "additionalProperties": False,
+            "definitions": {"n": {"type": "integer", "exclusiveMinimum": 0}},
+        }
+    )
+    assert takes(task, "a", {"id": "2eb8aa08-aa98-11ea-b4aa-73b441d16380", "n": 1})
+    assert not takes(task, "a", {"n": 0})
+    assert not takes(task, "a", {"id": "2eb8"})
+
+
+OTHERWISE: dict[str, dict[str, Any]] = {
+    "a tuple": {"properties": {"x": {"items": [{"const": 1}]}}},
+    "a keyword beside a reference": {"properties": {"x": {"$ref": "#/x", "maximum": 3}}, "x": {}},
+    "a keyword that draft 7 ignores": {"properties": {"x": {"prefixItems": [{"const": 1}]}}},
+    "dependencies": {"dependencies": {"x": ["y"]}},
+    "encoded text": {"properties": {"x": {"contentEncoding": "base64"}}},
+}
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_an_older_draft_that_reads_otherwise_is_refused(name: str, tmp_path: Path) -> None:
+    """In one sentence that names the place, whether the task comes from a file or not; alone it is fine."""
+    tool = {"$schema": DRAFT_7, "type": "object", **OTHERWISE[name]}
+    plan(json.dumps(tool))
+    said = "/anyOf/1/properties/arguments/$schema is 'http://json-schema.org/draft-07/schema#'"
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        _ = call_task({"type": "object"}, tool).contract
+    row = Row("", "", [{"name": n, "description": "", "parameters": tool} for n in "ab"], {})
+    with pytest.raises(ConfigError, match=r"calling.toml:4: tools: /anyOf/0/.*draft 2020-12"):
+        load_task(written_task(tmp_path, row))
 
 
 def test_the_prompt_lists_the_tools(shared_data: Path, tmp_path: Path) -> None:

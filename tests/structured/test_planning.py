@@ -108,7 +108,14 @@ RELAXED: dict[str, tuple[Any, tuple[str, ...]]] = {
         {"type": "string", "pattern": "^(?!x)", "minLength": 1},
         ("/pattern",),
     ),
-    "a format nobody checks": ({"type": "string", "format": "iban"}, ("/format",)),
+    "text that draft 7 decodes": (
+        {
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "contentEncoding": "base64",
+            "contentMediaType": "application/json",
+        },
+        ("/contentEncoding", "/contentMediaType"),
+    ),
     "a format only new llguidance knows": ({"type": "string", "format": "uri"}, ("/format",)),
     "a word that is no keyword": ({"type": "string", "minimun": 3}, ("/minimun",)),
     "minProperties with a choice": (
@@ -171,6 +178,7 @@ def test_keywords_without_effect_are_not_named() -> None:
         "minContains": 1,
         "then": {},
         "x-guidance": {"lenient": True},
+        "contentEncoding": "base64",
     }
     assert planned(schema) == SchemaPlan('{"type":"array"}')
 
@@ -214,6 +222,14 @@ REFUSED: dict[str, tuple[str, str]] = {
     "no such type": ('{"type":"strng"}', "not a valid JSON Schema"),
     "no such pattern": ('{"pattern":"(("}', "not a valid JSON Schema"),
     "no such draft": ('{"$schema":"https://example.org/x"}', "no draft of JSON Schema"),
+    "a format nothing checks": (
+        '{"properties":{"a":{"not":{"format":"iban"}}}}',
+        "/properties/a/not/format is 'iban', a format that nothing checks",
+    ),
+    "a part of another draft": (
+        '{"properties":{"a":{"$schema":"http://json-schema.org/draft-07/schema#"}}}',
+        "the schema around it is of another draft",
+    ),
     "a remote reference": ('{"$ref":"https://example.org/x"}', "not part of this schema"),
     "a file": ('{"$ref":"file:///etc/passwd"}', "not part of this schema"),
     "a neighbour": ('{"$ref":"other.json"}', "not part of this schema"),

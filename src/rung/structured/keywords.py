@@ -50,6 +50,10 @@ ANNOTATIONS = frozenset(
 )
 """Keywords that no value can break; so can no key that begins with `x-`."""
 
+CONTENT = frozenset({"contentEncoding", "contentMediaType"})
+CONTENT_DRAFTS = frozenset({6, 7})
+"""Drafts in which validation holds text to `CONTENT`; in the others these are words only."""
+
 NEVER = frozenset(
     {
         "uniqueItems",
@@ -99,6 +103,51 @@ ONE_SCHEMA = frozenset({"additionalProperties", "items"})
 SCHEMA_LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
 SCHEMA_TABLES = frozenset({"properties", "patternProperties"})
 
+HOLDS_ONE = ONE_SCHEMA | {
+    "additionalItems",
+    "contains",
+    "contentSchema",
+    "else",
+    "if",
+    "not",
+    "propertyNames",
+    "then",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+}
+HOLDS_LIST = SCHEMA_LISTS | {"items"}
+HOLDS_TABLE = SCHEMA_TABLES | {"$defs", "definitions", "dependencies", "dependentSchemas"}
+"""Keywords of every draft whose value is a schema, a list of schemas, or schemas by name; under others it is data."""
+
+_UNLIKE_2019 = frozenset(
+    {
+        "$dynamicAnchor",
+        "$dynamicRef",
+        "$recursiveAnchor",
+        "$recursiveRef",
+        "additionalItems",
+        "dependencies",
+        "prefixItems",
+        "unevaluatedItems",
+    }
+)
+_UNLIKE_7 = _UNLIKE_2019 | {
+    "$anchor",
+    "contentEncoding",
+    "contentMediaType",
+    "dependentRequired",
+    "dependentSchemas",
+    "maxContains",
+    "minContains",
+    "unevaluatedProperties",
+}
+UNLIKE: Mapping[int, frozenset[str]] = {
+    6: _UNLIKE_7 | {"else", "if", "then"},
+    7: _UNLIKE_7,
+    2019: _UNLIKE_2019,
+}
+"""Keywords that a draft does not know or reads otherwise than draft 2020-12 does."""
+
 SUSPECTS = (PLAIN - {"type", "enum", "const", "required"}) | {"oneOf", "patternProperties"}
 """Keywords that a compiler takes in some schemas and not in others; without one, a schema only allows more."""
 
@@ -126,6 +175,20 @@ FORMATS = frozenset(
     }
 )
 """Formats that every llguidance in use holds text to: the wheel's, and the older one inside the engine."""
+
+CHECKED_FORMATS = FORMATS | {
+    "idn-email",
+    "idn-hostname",
+    "iri",
+    "iri-reference",
+    "json-pointer",
+    "regex",
+    "relative-json-pointer",
+    "uri",
+    "uri-reference",
+    "uri-template",
+}
+"""Formats that the finished answer is held to: those of draft 2020-12."""
 
 
 def asserts_nothing(keyword: str, table: Mapping[str, JsonValue]) -> bool:

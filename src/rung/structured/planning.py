@@ -17,6 +17,7 @@ from rung.receipt import JsonValue
 from rung.structured.checking import UNSATISFIABLE, grammar_text, refusal
 from rung.structured.pointers import Pointer, parsed, shown, value_at
 from rung.structured.termination import Loop
+from rung.structured.validation import check_parts, validator_of
 from rung.structured.weakening import Weakened, draft_of, weaken
 
 MAX_BYTES = 128 * 1024
@@ -54,7 +55,8 @@ def plan(schema: str) -> SchemaPlan:
 
     Raises:
         ConfigError: it is not JSON or not a JSON Schema; it is too large or too deep; a `$ref` is remote, points at
-            nothing, or runs in a circle with no way out; or no value can keep it.
+            nothing, or runs in a circle with no way out; it names a format that nothing checks; or no value can keep
+            it.
     """
     original = _read(schema)
     weakened = _compilable(original, _tries(schema))
@@ -116,17 +118,14 @@ def _check_valid(schema: JsonValue) -> None:
         raise ConfigError("no value can keep the schema: it is false")
     if not isinstance(schema, dict | bool):
         raise ConfigError(f"a JSON Schema is an object, true or false, not {type(schema).__name__}")
+    check_parts(schema)
     try:
         jsonschema_rs.meta.validate(schema)  # the shape first: what follows relies on it
-        weaken(schema)
-        jsonschema_rs.validator_for(schema, retriever=_refuse_remote)
     except (jsonschema_rs.ValidationError, ValueError) as error:
         said = str(error).splitlines()[0][:200]
         raise ConfigError(f"the schema is not a valid JSON Schema: {said}") from error
-
-
-def _refuse_remote(uri: str) -> JsonValue:
-    raise ValueError(f"{uri!r} is not part of this schema, and nothing is fetched")
+    weaken(schema)
+    validator_of(schema)
 
 
 def _compilable(original: JsonValue, tries: int) -> Weakened:

@@ -22,6 +22,14 @@ def parsed(fragment: str) -> Pointer:
     return tuple(step.replace("~1", "/").replace("~0", "~") for step in steps)
 
 
+def reached(root: JsonValue, pointer: Pointer) -> tuple[JsonValue, ...]:
+    """What stands at `pointer` below `root`, alone; empty when nothing does."""
+    try:
+        return (value_at(root, pointer),)
+    except ConfigError:
+        return ()
+
+
 def value_at(root: JsonValue, pointer: Pointer) -> JsonValue:
     """What stands at `pointer` below `root`.
 

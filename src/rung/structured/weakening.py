@@ -16,6 +16,8 @@ from rung.errors import ConfigError
 from rung.receipt import JsonValue
 from rung.structured.keywords import (
     ANNOTATIONS,
+    CONTENT,
+    CONTENT_DRAFTS,
     DRAFTS,
     FORMATS,
     LARGEST,
@@ -29,6 +31,7 @@ from rung.structured.keywords import (
     SUSPECTS,
     asserts_nothing,
 )
+from rung.structured.places import anchors, fragment, places, property_names
 from rung.structured.pointers import Pointer, parsed, shown, value_at
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
@@ -89,8 +92,8 @@ class _Writer:
         self._root = root
         self._draft = draft_of(root)
         self._left_out = left_out
-        self._anchors = dict(_anchors(root, ()))
-        self._property_names = frozenset(_property_names(root))
+        self._anchors = anchors(places(root))
+        self._property_names = frozenset(property_names(root))
         self._names: dict[Pointer, str] = {}
         self._waiting: list[Pointer] = []
         self._relaxed: dict[str, None] = {}
@@ -127,9 +130,11 @@ class _Writer:
         self, out: Table, node: Table, keyword: str, value: JsonValue, at: Pointer
     ) -> None:
         """Write one keyword into `out`, or name it as relaxed."""
-        if keyword in ANNOTATIONS or keyword.startswith("x-"):
+        if keyword in CONTENT and self._draft in CONTENT_DRAFTS:
+            self._relax(at)
+        elif keyword in ANNOTATIONS or keyword.startswith("x-"):
             return
-        if keyword == "$ref":
+        elif keyword == "$ref":
             out[keyword] = self._reference(value, at)
         elif keyword in ONE_SCHEMA:
             out[keyword] = self._schema(value, at)
@@ -195,19 +200,17 @@ class _Writer:
         return f"#/$defs/{self._names[target]}"
 
     def _target(self, ref: str, at: Pointer) -> Pointer:
-        own = str(self._root.get("$id", "")).rstrip("#") if isinstance(self._root, dict) else ""
-        local = ref.removeprefix(own) if own else ref
-        if local and not local.startswith("#"):
+        said = fragment(ref, self._root)
+        if said is None:
             raise ConfigError(
                 f"{shown(at)} is {ref!r}, which is not part of this schema",
                 hint="nothing is fetched: put the definition under $defs and refer to it as #/$defs/NAME",
             )
-        fragment = local.removeprefix("#")
-        if not fragment or fragment.startswith("/"):
-            return parsed(fragment)
-        if fragment not in self._anchors:
+        if not said or said.startswith("/"):
+            return parsed(said)
+        if said not in self._anchors:
             raise ConfigError(f"{shown(at)} is {ref!r}, and no part of the schema has that $anchor")
-        return self._anchors[fragment]
+        return self._anchors[said]
 
     def _goes(self, keyword: str, at: Pointer) -> bool:
         """Whether the keyword is to be left out; one that stays is noted as a suspect."""
@@ -244,30 +247,6 @@ def _modern(node: Table, draft: int) -> Iterator[tuple[str, str, JsonValue]]:
             yield "x-prefixItems", key, value
         else:
             yield key, key, value
-
-
-def _anchors(node: JsonValue, at: Pointer) -> Iterator[tuple[str, Pointer]]:
-    """Every `$anchor` (and `$dynamicAnchor`, which is one too) with its place."""
-    if isinstance(node, dict):
-        for key in ("$anchor", "$dynamicAnchor"):
-            if isinstance(node.get(key), str):
-                yield node[key], at
-        for key, value in node.items():
-            if key not in {"enum", "const", "default", "examples"}:
-                yield from _anchors(value, (*at, key))
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            yield from _anchors(value, (*at, str(index)))
-
-
-def _property_names(node: JsonValue) -> Iterator[str]:
-    """Every name under a `properties`, at any depth."""
-    if isinstance(node, dict):
-        named = node.get("properties")
-        if isinstance(named, dict):
-            yield from named
-    for part in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-        yield from _property_names(part)
 
 
 def _any_matches(patterns: Iterable[str], names: Iterable[str]) -> bool:
