@@ -131,6 +131,15 @@ def test_a_schema_holds_the_answer(folder: Path) -> None:
     assert set(json.loads(output)) == {"sure"}
 
 
+@pytest.mark.parametrize(("form", "only"), [("date", "2025-02-29"), ("uri", "no address")])
+def test_the_finished_answer_is_held_to_its_format(folder: Path, form: str, only: str) -> None:
+    """Decoding takes a format for a shape, or not at all; the check afterwards takes it at its word."""
+    (folder / "format.json").write_text(json.dumps({"enum": [only], "format": form}))
+    code, out, err = rung(folder, "tiny.gguf", "hello", "--schema", "format.json")
+    assert (code, out.strip()) == (3, json.dumps(only))
+    assert "the answer does not match the schema (format)" in err
+
+
 def test_an_answer_cut_off_before_its_json_is_whole_is_no_answer(folder: Path) -> None:
     """Exit 3, and what to raise."""
     code, _, errors = rung(

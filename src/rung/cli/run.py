@@ -15,18 +15,16 @@ from rung.blocking import run_blocking
 from rung.cli.modeltext import size
 from rung.cli.options import json_option
 from rung.cli.runtext import Run, describe, measured
-from rung.config import LoadSettings
+from rung.config import STARTER, LoadSettings
 from rung.engines.llama_cpp.engine import LlamaCppEngine
 from rung.engines.llama_cpp.fleet import Fleet
-from rung.engines.llama_cpp.parameters import ModelParameters, parameters_of
+from rung.engines.llama_cpp.parameters import USUAL_CONTEXT, ModelParameters, parameters_of
 from rung.engines.protocol import Finish, GenerateRequest, Generation
 from rung.errors import EngineProtocolError, EngineTruncated, InputError, InternalError, ModelError
 from rung.models.header import Header, read_header
 from rung.quantities import counted
 from rung.task import Message
 
-STARTER = "starter"
-CONTEXT = 4096
 MOST_INPUT = 16 * 1024 * 1024
 """Longest prompt or schema read, in bytes; far more than any context holds."""
 
@@ -70,7 +68,8 @@ _PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t
 @click.option(
     "--ctx",
     type=click.IntRange(min=16),
-    help=f"Tokens of prompt and answer together; default {CONTEXT}, or what the model was made for if that is less.",
+    help=f"Tokens of prompt and answer together; default {USUAL_CONTEXT}, or what the model was"
+    " made for if that is less.",
 )
 @click.option("--threads", type=click.IntRange(1, 512), help="CPU threads; default one a core.")
 @json_option
@@ -197,13 +196,13 @@ def _path(model: str) -> Path:
 
 def _context(header: Header, asked: int | None) -> int:
     """What was asked for, or what is useful without being asked; never more than the model was made for."""
-    trained = header.number(f"{header.architecture}.context_length") or CONTEXT
+    trained = header.number(f"{header.architecture}.context_length") or USUAL_CONTEXT
     if asked is not None and asked > trained:
         raise InputError(
             f"--ctx {asked} is more than the {trained:,} tokens that {str(header.path)!r} was made for",
             hint=f"--ctx {trained} is the most",
         )
-    return asked or min(CONTEXT, trained)
+    return asked or min(USUAL_CONTEXT, trained)
 
 
 def _silence(piece: str) -> None:
@@ -242,15 +241,13 @@ def _check(run: Run, schema: str) -> None:
             f"the answer was cut off after {counted(run.tokens, 'token')}, before its JSON was whole",
             hint="raise --max-tokens, or --ctx where the context is full",
         )
-    import jsonschema_rs
+    from rung.structured.validation import validator_of
 
     try:
         answer = msgspec.json.decode(run.text)
     except msgspec.DecodeError as error:
         raise EngineProtocolError(f"the answer is not JSON: {error}") from error
-    broken = next(
-        jsonschema_rs.validator_for(msgspec.json.decode(schema)).iter_errors(answer), None
-    )
+    broken = next(validator_of(msgspec.json.decode(schema)).iter_errors(answer), None)
     if broken is not None:
         place = "/".join(map(str, broken.instance_path)) or "the answer"
         raise EngineProtocolError(
