@@ -71,6 +71,7 @@ properties.people.type = "integer"
     assert found is not None
     assert (found.n, found.repaired, found.executable) == (6, 4, None)
     assert (found.parsed.count, found.schema_valid.count, found.truncated.count) == (4, 2, 0)
+    assert found.parsed.n == found.schema_valid.n == found.truncated.n == 6
     assert found.schema_valid.low < found.schema_valid.share == 2 / 6 < found.schema_valid.high
     assert msgspec.json.decode(msgspec.json.encode(found))["truncated"]["low"] == 0.0
 

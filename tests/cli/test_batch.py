@@ -50,6 +50,75 @@ def test_the_summary_is_for_people(tmp_path: Path) -> None:
     assert text.startswith("already finished, nothing to do (--fresh runs it again)\n4 rows · 3")
 
 
+RECORD = """format = 1
+kind = "extract"
+privacy = "personal"
+[schema]
+type = "object"
+required = ["people"]
+properties.people.type = "integer"
+"""
+
+CALLING = """format = 1
+kind = "call"
+privacy = "personal"
+allow_none = true
+[[tools]]
+name = "book"
+"""
+
+
+@pytest.mark.parametrize(
+    ("task", "said", "figures"),
+    [
+        (
+            RECORD,
+            ['{"people":4}', '{"people":"four"}', "four people"],
+            [
+                "records    3 attempts, 2 of them after a repair; intervals are 95 %",
+                "parsed           66.7 % (9.4 %–99.2 %), 2 of 3",
+                "kept the schema  33.3 % (0.8 %–90.6 %), 1 of 3",
+                "were cut         0 % (0 %–70.8 %), 0 of 3",
+                "could be called  – (no tools here)",
+            ],
+        ),
+        (
+            CALLING,
+            [
+                '{"name":"book","arguments":{}}',
+                '{"name":null,"arguments":{}}',
+                '{"name":"cancel","arguments":{}}',
+            ],
+            [
+                "records    3 attempts, 1 of them after a repair; intervals are 95 %",
+                "parsed           100 % (29.2 %–100 %), 3 of 3",
+                "kept the schema  66.7 % (9.4 %–99.2 %), 2 of 3",
+                "were cut         0 % (0 %–70.8 %), 0 of 3",
+                "could be called  50 % (1.3 %–98.7 %), 1 of 2",
+            ],
+        ),
+    ],
+    ids=["extract", "call"],
+)
+def test_records_are_summed_up_in_four_figures(
+    tmp_path: Path, task: str, said: list[str], figures: list[str]
+) -> None:
+    """Each with what it is a share of and its interval; to call no tool is no call that could be carried out."""
+
+    def reply(call: Call) -> str:
+        asked = next(turn["content"] for turn in call.body["messages"] if turn["role"] == "user")
+        return said[int(asked.split()[0])]
+
+    with Upstream(answer=reply) as upstream:
+        rung = openai_rung("local", upstream.url)
+        config = write_project(tmp_path, rung, ("local",), task=task)
+        source = write_rows(tmp_path / "in.jsonl", [f"{n} row" for n in range(3)])
+        _, out, _ = finished(start(config, source))
+    lines = [line.strip() for line in out.splitlines()]
+    at = lines.index(figures[0])
+    assert lines[at : at + 5] == figures
+
+
 def test_json_is_one_object_and_nothing_else(tmp_path: Path) -> None:
     """Standard output is the summary; standard error is empty."""
     with Upstream(answer=lambda call: "refund") as upstream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rung.receipt import Attempt, Verdict
+from rung.structured.calls import NO_CALL
 from rung.structured.figures import NOT_JSON, StructuredFigures
 
 
@@ -36,3 +37,13 @@ def test_each_attempt_counts_where_it_ended() -> None:
         n=6, parsed=3, schema_valid=2, truncated=1, executable=0, repaired=2
     )
     assert counted(*attempts, calls=True).executable == 2
+
+
+def test_no_call_is_no_executable_call() -> None:
+    """It is valid, it is not a call, and it is not a call that failed either."""
+    figures = StructuredFigures(calls=True)
+    figures.add(attempt(Verdict.ACCEPTED), {"name": "book", "arguments": {}})
+    figures.add(attempt(Verdict.ACCEPTED), NO_CALL)
+    figures.add(attempt(Verdict.INVALID, "the answer names no tool of the task"))
+    assert (figures.n, figures.schema_valid, figures.no_call) == (3, 2, 1)
+    assert (figures.executable, figures.wanted) == (1, 2)

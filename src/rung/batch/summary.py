@@ -39,20 +39,22 @@ class RungSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rate(msgspec.Struct, frozen=True, kw_only=True):
-    """A share of `n` attempts with its exact two-sided 95 % interval."""
+    """`count` of `n` attempts with the exact two-sided 95 % interval of their share."""
 
     count: int
+    n: int
     share: float
     low: float
     high: float
 
 
 class StructuredPart(msgspec.Struct, frozen=True, kw_only=True):
-    """How the records came out of `n` attempts that wrote something (see `structured.figures`).
+    """How the records came out of `n` attempts that wrote something (see `structured.figures.StructuredFigures`).
 
     Attributes:
         parsed, schema_valid, truncated: each told apart from the others.
-        executable: calls that could be carried out; None for tasks that call nothing.
+        executable: calls that name a tool with arguments it takes, of the attempts that did not rightly call nothing;
+            None for tasks that call nothing.
         repaired: attempts in which the model was shown its mistake once; they count as they ended.
     """
 
@@ -213,7 +215,7 @@ def _structured(figures: StructuredFigures) -> StructuredPart:
         parsed=_share(figures.parsed, figures.n),
         schema_valid=_share(figures.schema_valid, figures.n),
         truncated=_share(figures.truncated, figures.n),
-        executable=_share(figures.executable, figures.n) if figures.calls else None,
+        executable=_share(figures.executable, figures.wanted) if figures.calls else None,
         repaired=figures.repaired,
     )
 
@@ -222,7 +224,7 @@ def _share(count: int, n: int) -> Rate:
     from rung.trust.bounds import interval  # noqa: PLC0415 - scipy, which only records' figures need
 
     low, high = interval(count, n)
-    return Rate(count=count, share=count / n if n else 0.0, low=float(low), high=float(high))
+    return Rate(count=count, n=n, share=count / n if n else 0.0, low=float(low), high=float(high))
 
 
 def _most_first(counts: dict[str, int]) -> dict[str, int]:

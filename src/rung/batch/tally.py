@@ -150,7 +150,8 @@ class Tally(msgspec.Struct):
         if kind in RECORD_KINDS:
             self.structured = self.structured or StructuredFigures(calls=kind is Kind.CALL)
             for attempt in receipt.attempts:
-                self.structured.add(attempt)
+                given = attempt.verdict is Verdict.ACCEPTED and attempt.rung == receipt.answered_by
+                self.structured.add(attempt, answer.value if given else None)
         self.cost += receipt.cost
         self.currency = receipt.currency
         self.price_date = receipt.price_date

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rung.batch.summary import CertifiedPart, RungSummary, Summary
+from rung.batch.summary import CertifiedPart, Rate, RungSummary, StructuredPart, Summary
 from rung.quantities import amount, counted, percent
 from rung.userfiles.document import shown_path
 
@@ -25,6 +25,8 @@ def describe(summary: Summary) -> str:
     """The whole summary."""
     lines = [_rows(summary), "", *_rungs(summary), ""]
     lines += [f"  {line}" for line in _trust(summary)]
+    if summary.structured is not None:
+        lines += [f"  {line}" for line in _structured(summary.structured)]
     lines.append(f"  {'cost':<11}{_cost(summary)}")
     lines.append(f"  {'time':<11}{_time(summary)}")
     lines.append(f"  {'output':<11}{shown_path(Path(summary.output))}")
@@ -100,6 +102,27 @@ def _promise(part: CertifiedPart) -> str:
         f"at most {percent(part.max_error)} wrong among {counted(part.rows, 'answer')}, {percent(part.confidence)} sure"
         f" ({part.certificate}, {counted(part.labels, 'label')}, truth: {part.truth})"
     )
+
+
+def _structured(part: StructuredPart) -> list[str]:
+    """The four figures of records, each of the attempts that it is a share of."""
+    again = f", {part.repaired:,} of them after a repair" if part.repaired else ""
+    figures = {
+        "parsed": _share(part.parsed),
+        "kept the schema": _share(part.schema_valid),
+        "were cut": _share(part.truncated),
+        "could be called": _share(part.executable) if part.executable else "– (no tools here)",
+    }
+    return [
+        f"{'records':<11}{counted(part.n, 'attempt')}{again}; intervals are 95 %",
+        *(f"{'':<11}{name:<17}{figure}" for name, figure in figures.items()),
+    ]
+
+
+def _share(rate: Rate) -> str:
+    if not rate.n:
+        return "– (none)"
+    return f"{percent(rate.share)} ({percent(rate.low)}–{percent(rate.high)}), {rate.count:,} of {rate.n:,}"
 
 
 def _cost(summary: Summary) -> str:
