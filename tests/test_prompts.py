@@ -47,6 +47,13 @@ def test_short_prompts_only_name_the_task_and_its_fields() -> None:
     assert {user.content for _, user in shown} == {"x"}
 
 
+def test_a_schema_that_is_no_object_names_no_fields() -> None:
+    """`true` is a JSON Schema; its prompts and their digest can be made like any other's."""
+    anything = Task(name="anything", kind=Kind.EXTRACT, schema="true")
+    assert messages(anything, Text("x"), form=Form.SHORT)[0].content == "extract "
+    assert prompt_digest(anything) != prompt_digest(INVOICE)
+
+
 def test_classify_schema_allows_the_labels_and_nothing_else() -> None:
     """The schema sent to a server is an object with one of the task's labels."""
     schema = json.loads(answer_schema(TRIAGE) or "")

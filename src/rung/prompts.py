@@ -120,8 +120,7 @@ def _short_system(task: Task) -> str:
     """`classify NAME`, or `extract` with the names of the fields in the schema's order."""
     if task.kind is Kind.CLASSIFY:
         return f"classify {task.name}"
-    properties = msgspec.json.decode(task.schema or "{}").get("properties", {})
-    return f"extract {', '.join(properties)}"
+    return f"extract {', '.join(task.field_names)}"
 
 
 def _paragraphs(*parts: str) -> str:
