@@ -22,7 +22,7 @@ from rung.ladder import Ladder
 from rung.project import Project
 from rung.quantities import amount, percent
 from rung.suite import certifying_rows, iter_unlabelled, load_suite
-from rung.task import Task
+from rung.task import RECORD_KINDS, Task
 from rung.trust import plan as planning
 from rung.trust.bounds import attempt_delta
 from rung.trust.certificate import Certificate, CertifiedSet
@@ -135,24 +135,26 @@ def _check_truth(project: Project, task: Task, truth: str) -> None:
 def _confirm_cost(project: Project, plan: Plan) -> None:
     """Ask before calling rungs that charge; the rows may be many.
 
-    An upper estimate: policy may keep rows from a rung, and a rung may not be needed on the traffic.
+    An upper estimate: policy may keep rows from a rung, a rung may not be needed on the traffic, and few records are
+    asked for twice.
     """
     fitting = plan.fit.examples if plan.fit is not None else ()
     labelled = [len(example.text) for example in (*plan.suite.examples, *fitting)]
     traffic = [len(row.text) for row in plan.unlabelled]
-    total, rows, currency = 0, 0, "USD"
+    each = 2 if plan.task.kind in RECORD_KINDS else 1  # a broken record is asked for once more
+    total, calls, currency = 0, 0, "USD"
     for rung in project.settings.ladder(plan.task.ladder):
         if rung.price is None:
             continue
         judge = plan.truth == f"agreement:{rung.name}"
         asked = labelled if rung.accept is Accept.CERTIFIED or judge else []
         estimate = CostEstimate(rung.price, plan.task)
-        total += sum(estimate.cost(count) or 0 for count in (*asked, *traffic))
-        rows += len(asked) + len(traffic)
+        total += each * sum(estimate.cost(count) or 0 for count in (*asked, *traffic))
+        calls += each * (len(asked) + len(traffic))
         currency = rung.price.currency
     if total:
         click.confirm(
-            f"this makes up to {rows:,} calls of priced rungs, about {amount(total, currency)}"
+            f"this makes up to {calls:,} calls of priced rungs, about {amount(total, currency)}"
             " (estimate); go on?",
             abort=True,
             err=True,
