@@ -13,6 +13,7 @@ from rung.errors import ModelError
 from rung.models.filetypes import FileType
 from rung.models.header import read_header
 from rung.models.mix import ARCHITECTURES, Target, plan, use_more_bits
+from rung.models.quantize import quantize
 
 
 def planned(path: Path, kind: FileType) -> dict[str, Target]:
@@ -207,3 +208,13 @@ def test_files_that_are_no_whole_model_are_refused(
 ) -> None:
     """An adapter, and a part of a split model."""
     assert sentence in refusal(write_model(tmp_path / "m.gguf", weights(), extra=extra)).message
+
+
+@pytest.mark.parametrize("names", [(), ("output_norm.weight",)])
+def test_a_model_without_matrices_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """A file with a vocabulary alone has nothing to round; nothing is written for it."""
+    tensors = {name: tensor for name, tensor in weights().items() if name in names}
+    path = write_model(tmp_path / "m.gguf", tensors)
+    with pytest.raises(ModelError, match="no matrix among them"):
+        quantize(path, tmp_path / "q.gguf", FileType.Q8_0, threads=1)
+    assert [file.name for file in tmp_path.iterdir()] == ["m.gguf"]

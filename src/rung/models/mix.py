@@ -94,12 +94,17 @@ def plan(header: Header, kind: FileType) -> tuple[Target, ...]:
         The tensors in the order of the copy: those of no layer first, then layer by layer, each by name.
 
     Raises:
-        ModelError: the rules do not cover this model, or it is quantised already.
+        ModelError: the rules do not cover this model, it is quantised already, or it has no matrices.
     """
     _check_model(header)
     ordered = sorted(header.tensors, key=lambda tensor: (_layer(tensor.name), tensor.name))
     for tensor in ordered:
         _check_tensor(header, tensor)
+    if not any(map(_is_matrix, ordered)):
+        raise ModelError(
+            f"{str(header.path)!r} has {len(ordered):,} tensors and no matrix among them: there is nothing to round",
+            hint="name a file with a model's weights, not one with its vocabulary alone",
+        )
     tied = all(tensor.name != "output.weight" for tensor in ordered)
     mixer = _Mixer(header, kind, ordered, tied=tied)
     return tuple(mixer.target(tensor) for tensor in ordered)
