@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
-from supervised import running, wait_until
+from supervised import parameters, running, wait_until
 
 from gguf_models import tiny_model
+from rung.engines.llama_cpp.handshake import Instructions, Ready
+from rung.engines.llama_cpp.role import Role
 
 PARENT = """
 import sys, time
@@ -51,3 +54,41 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path, moment: str) -> 
     wait_until(lambda: not running(pid))
     if moment == "ready":
         assert not folder.exists()
+
+
+def waiting(role: Role) -> subprocess.Popen[bytes]:
+    """A child that waits for its instructions."""
+    child = subprocess.Popen(
+        [sys.executable, "-I", "-m", role.value],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    wait_until(lambda: Path(f"/proc/{child.pid}/wchan").read_text().endswith("pipe_read"))
+    return child
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_child_takes_instructions_that_come_late(tiny: Path, tmp_path: Path, role: Role) -> None:
+    """A parent that is slow for a moment does not cost a start."""
+    instructions = Instructions(
+        parameters=parameters(tiny), socket=str(tmp_path / "s.sock"), key="k", address_space=None
+    )
+    with waiting(role) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(msgspec.json.encode(instructions) + b"\n")
+        child.stdin.flush()
+        assert msgspec.json.decode(child.stdout.readline(), type=Ready)
+        child.stdin.close()
+        assert child.wait(20) == 0
+
+
+def test_a_child_without_instructions_ends(tmp_path: Path) -> None:
+    """Its parent was gone before it wrote a line."""
+    with waiting(Role.SERVER) as child:
+        assert child.stdin is not None
+        child.stdin.close()
+        assert child.wait(20) == 0
+        assert child.stderr is not None
+        assert child.stderr.read() == b""

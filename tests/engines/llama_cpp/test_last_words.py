@@ -26,6 +26,25 @@ def test_an_assertion_is_told_without_the_folder_it_was_built_in() -> None:
     )
 
 
+def test_a_child_that_answered_requests_is_quoted_on_its_assertions_only() -> None:
+    """Its other lines may hold what a caller wrote."""
+    asserted = "/build/src/llama-context.cpp:7: GGML_ASSERT(n_tokens > 0) failed"
+    spoken = (
+        "parse: error parsing grammar: Undefined rule identifier 'my-secret'",
+        "/x/y.cpp:3: GGML_ASSERT(my secret) failed, said the user",
+        "0.00.015.738 E srv: failed to parse my secret",
+        "rung: my secret",
+    )
+    assert sentence(-6, (*spoken, asserted), had_been_ready=True) == (
+        "the engine process was ended by SIGABRT: llama-context.cpp:7: GGML_ASSERT(n_tokens > 0) failed"
+    )
+    for number, name in ((-6, "SIGABRT"), (-9, "SIGKILL"), (-11, "SIGSEGV")):
+        assert sentence(number, spoken, had_been_ready=True) == (
+            f"the engine process was ended by {name}"
+        )
+    assert sentence(-9, (asserted,), had_been_ready=True).endswith("SIGKILL")
+
+
 def test_what_we_ended_ourselves_says_why() -> None:
     """Whatever the log holds."""
     assert sentence(-9, ("x error",), ended_because="it was idle") == (

@@ -132,6 +132,19 @@ def test_a_killed_child_costs_its_own_leases_only(tiny: Path, number: signal.Sig
     run(scene())
 
 
+def test_a_death_is_not_explained_with_what_a_caller_wrote(tiny: Path) -> None:
+    """An earlier refusal wrote the caller's grammar to the child's log."""
+
+    async def scene() -> None:
+        async with supervisor(tiny) as made, made.lease() as lease:
+            for grammar in ('root ::= "my-secret', "root ::= my-secret"):
+                assert "error" in await ask(lease, grammar=grammar)
+            os.kill(pid_of(made), signal.SIGABRT)
+            assert await made.death(lease) == "the engine process was ended by SIGABRT"
+
+    run(scene())
+
+
 def test_a_stopped_child_is_ended_while_it_is_leased(tiny: Path) -> None:
     """SIGSTOP in the middle of a lease: the watchdog ends the child, the next lease works."""
 

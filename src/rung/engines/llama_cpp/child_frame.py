@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
+import select
 import sys
 import threading
 from collections.abc import Callable
@@ -33,10 +34,9 @@ def run(load: Program, serve: Callable[[], None]) -> NoReturn:
     """
     answer = _take_standard_output()
     os.umask(0o177)
+    line = sys.stdin.buffer.readline(_INSTRUCTIONS_BYTES)
     _die_with_parent_while_loading()
-    instructions = msgspec.json.decode(
-        sys.stdin.buffer.readline(_INSTRUCTIONS_BYTES), type=Instructions
-    )
+    instructions = msgspec.json.decode(line, type=Instructions)
     _limit(instructions.address_space)
     try:
         ready = load(instructions)
@@ -72,10 +72,13 @@ def _limit(address_space: int | None) -> None:
 def _die_with_parent_while_loading() -> None:
     """Let the kernel end this process (SIGIO) when its standard input closes.
 
-    Loading holds the interpreter's lock for as long as it takes, so no thread of ours could notice.
+    Loading holds the interpreter's lock for as long as it takes, so no thread of ours could notice. The signal comes
+    for anything that happens there, so the instructions have to be read before.
     """
     fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([0], [], [], 0)[0]:  # nothing more is written there: it closed before
+        os._exit(0)
 
 
 def _exit_with_parent(socket: Path) -> None:

@@ -1,4 +1,8 @@
-"""Why a child is gone, in one sentence for people: its exit status and the telling lines of its standard error."""
+"""Why a child is gone, in one sentence for people: its exit status and the telling lines of its standard error.
+
+While a child loads, what it says is about its model. Later it is about requests, and may quote them, so of a child
+that had been ready nothing is told but how it ended and the assertion it ended with.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +19,32 @@ _TELLING = re.compile(
 _SOURCE = re.compile(r"^\S*/([\w.-]+:\d+: )")
 _WHO = re.compile(r"^\w+ {2,}[\w~]+:? *|^[\w~]+: +|^error loading model: ")
 _GENERIC = re.compile(r"^Failed to init server|exiting due to")
+_ASSERTION = re.compile(
+    r"^\S*/([\w.-]+\.(?:c|cc|cpp|cu|h|hpp):\d+: GGML_ASSERT\([^\"']*\) failed)$"
+)
+_UNCAUGHT = re.compile(r"^terminate called after throwing an instance of '[\w:]+'$")
 _GAVE_UP = 3  # the exit status of `child_frame` for a start that failed with a reason
 _LONGEST = 300
 
 
-def sentence(returncode: int, lines: Sequence[str], *, ended_because: str | None = None) -> str:
+def sentence(
+    returncode: int,
+    lines: Sequence[str],
+    *,
+    ended_because: str | None = None,
+    had_been_ready: bool = False,
+) -> str:
     """How a child ended.
 
     Args:
         returncode: of the process; negative for a signal.
         lines: the last ones of its standard error.
         ended_because: why we ended it, where it was us.
+        had_been_ready: whether it answered requests, which its lines may quote.
     """
     if ended_because is not None:
         return f"the engine process was ended because {ended_because}"
-    why = reason(lines)
+    why = _assertion(returncode, lines) if had_been_ready else reason(lines)
     if returncode == _GAVE_UP and why:
         return f"the engine refused it: {why}"
     how = f"the engine process exited with status {returncode}"
@@ -45,6 +60,16 @@ def reason(lines: Sequence[str]) -> str:
     # The first complaint is the cause; the later ones repeat it from further out.
     telling = [text for text in (*found, *own) if not _GENERIC.search(text)]
     return _plain(telling[0]) if telling else ""
+
+
+def _assertion(returncode: int, lines: Sequence[str]) -> str:
+    """What the engine said of its own code when it aborted, empty where it did not or said nothing."""
+    for line in reversed(lines) if returncode == -signal.SIGABRT else ():
+        if (asserted := _ASSERTION.match(line)) is not None:
+            return _plain(asserted[1])
+        if _UNCAUGHT.match(line):
+            return _plain(line)
+    return ""
 
 
 def _complaint(line: str) -> str | None:

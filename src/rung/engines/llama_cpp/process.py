@@ -15,6 +15,7 @@ import selectors
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -29,6 +30,9 @@ from rung.engines.llama_cpp.role import Role
 from rung.errors import EngineUnavailable
 
 _LINES = 200
+_LAST_MOMENTS_S = 2.0
+"""What a child that had been ready said longer before its end than this has nothing to do with it."""
+
 _LINE_BYTES = 2000
 _READ_BYTES = 65536
 _PASSED_ON = (
@@ -80,7 +84,8 @@ class ChildProcess:
         for future in (self.ready, self.exited):
             future.set_running_or_notify_cancel()  # waiting for it may be cancelled, it may not
         self.ended_because: str | None = None
-        self._lines: collections.deque[str] = collections.deque(maxlen=_LINES)
+        self._lines: collections.deque[tuple[float, str]] = collections.deque(maxlen=_LINES)
+        self._ended_at: float | None = None
         self._process = _spawn(role, parameters.threads)
         instructions = Instructions(
             parameters=parameters, socket=self.socket, key=self.key, address_space=address_space
@@ -145,6 +150,7 @@ class ChildProcess:
                     if not piece:
                         waiting.unregister(key.fileobj)
         self._process.wait()
+        self._ended_at = time.monotonic()
         for pipe in (_pipe(self._process.stdin), stdout, stderr):
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
@@ -155,16 +161,25 @@ class ChildProcess:
         """The one line of the original standard output."""
         if not self.ready.done():
             try:
-                self.ready.set_result(msgspec.json.decode(line, type=Ready))
+                ready = msgspec.json.decode(line, type=Ready)
             except msgspec.DecodeError:
                 self._said(line)
+                return
+            self._lines.clear()
+            self.ready.set_result(ready)
 
     def _said(self, line: str) -> None:
-        self._lines.append(line)
+        self._lines.append((time.monotonic(), line))
 
     def _sentence(self) -> str:
+        since = 0.0
+        if had_been_ready := self.ready.done():
+            since = (self._ended_at or time.monotonic()) - _LAST_MOMENTS_S
         return last_words.sentence(
-            self._process.returncode, tuple(self._lines), ended_because=self.ended_because
+            self._process.returncode,
+            [line for said, line in tuple(self._lines) if said >= since],
+            ended_because=self.ended_because,
+            had_been_ready=had_been_ready,
         )
 
 
