@@ -26,7 +26,7 @@ from rung.policy import AllowedSet, effective_label
 from rung.project import OpenRung, Project
 from rung.receipt import OPERATIONAL, Answer, Attempt, Verdict
 from rung.review import ReviewItem, ReviewStore
-from rung.task import Request
+from rung.task import Kind, Request
 
 
 class Try(msgspec.Struct, frozen=True):
@@ -175,9 +175,12 @@ class Ladder:
             groups.setdefault((id(climb.course), name), []).append(climb)
         async with asyncio.TaskGroup() as attempts:
             for (_, name), members in groups.items():
-                rung = members[0].course.rungs[name]
-                for first in range(0, len(members), rung.engine.batch):
-                    part = members[first : first + rung.engine.batch]
+                course = members[0].course
+                rung = course.rungs[name]
+                # only labels are scored together; what is written takes a slot of its own
+                size = rung.engine.batch if course.task.kind is Kind.CLASSIFY else 1
+                for first in range(0, len(members), size):
+                    part = members[first : first + size]
                     attempts.create_task(self._attempt(rung, part, goal))
 
     async def _attempt(self, rung: OpenRung, climbs: Sequence[Climb], goal: _Goal) -> None:

@@ -150,6 +150,7 @@ idle_s = 60
         Form.SHORT,
     )
     assert (small.adapter, small.prompt) == ("legal", Form.BARE)
+    assert (starter.limits.concurrency, small.limits.concurrency) == (2, 4)  # one a slot
     assert small.load == LoadSettings(
         context=8192,
         slots=4,

@@ -272,7 +272,7 @@ class _Settings:
                 total=timeouts.total,
             ),
             limits=Limits(
-                concurrency=limits.concurrency,
+                concurrency=limits.concurrency or _usual_concurrency(table),
                 retries=limits.retries,
                 retry_budget_s=limits.retry_budget_s,
                 context_tokens=limits.context_tokens,
@@ -393,6 +393,13 @@ class _Settings:
                 f"{shown_key(at)} must stay below the folder of {FILE_NAME}, "
                 f"not {shown_value(relative)}",
             )
+
+
+def _usual_concurrency(table: RungTable) -> int:
+    """An embedded model works on as many requests as it has slots; more would only wait, and be timed for it."""
+    if table.engine is EngineName.LLAMA_CPP:
+        return _load_settings(table.load).slots
+    return Limits().concurrency
 
 
 def _prompt_form(table: RungTable) -> Form:

@@ -75,14 +75,12 @@ class LimitsTable(Table, frozen=True):
     """How hard a rung may be driven."""
 
     concurrency: Annotated[
-        int,
+        Annotated[int, Meta(ge=1, le=4096)] | None,
         Meta(
-            ge=1,
-            le=4096,
-            description="Requests in flight at once.",
+            description="Requests in flight at once; left out, 8, or as many as an embedded model has slots.",
             extra={"must": "a whole number from 1 to 4,096"},
         ),
-    ] = Limits().concurrency
+    ] = None
     retries: Annotated[
         int,
         Meta(
