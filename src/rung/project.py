@@ -14,7 +14,7 @@ import msgspec
 from rung.config import Accept, RungSettings, Settings
 from rung.costs import CostEstimate
 from rung.engines.opening import Engines
-from rung.engines.protocol import Engine
+from rung.engines.protocol import Engine, FindsEvidence
 from rung.errors import EngineError, ModelError
 from rung.files import write_atomically
 from rung.policy import AllowedSet, allowed_set
@@ -192,6 +192,11 @@ async def certified_fingerprint(
     task: Task, allowed: AllowedSet, rungs: Mapping[str, OpenRung]
 ) -> dict[str, str]:
     """The fingerprint of what would run now for all rungs of `allowed`, those to be certified in detail."""
+    certified = {
+        name: rung for name, rung in rungs.items() if rung.settings.accept is Accept.CERTIFIED
+    }
+    # first: an identity can rest on what asking the engine finds out
+    evidence = {name: await _evidence(rung.engine, task) for name, rung in certified.items()}
     return fingerprint(
         task,
         allowed,
@@ -199,18 +204,19 @@ async def certified_fingerprint(
         [
             RungIdentity(
                 name,
-                {**rung.engine.identity(task), "evidence": await _evidence(rung.engine)},
+                {**rung.engine.identity(task), "evidence": evidence[name]},
                 rung.calibrator.digest if rung.calibrator is not None else "none",
             )
-            for name, rung in rungs.items()
-            if rung.settings.accept is Accept.CERTIFIED
+            for name, rung in certified.items()
         ],
     )
 
 
-async def _evidence(engine: Engine) -> str:
+async def _evidence(engine: Engine, task: Task) -> str:
     """What a confidence of this engine is made from: a server that gains or loses it gives other confidences."""
     try:
+        if isinstance(engine, FindsEvidence):
+            return await engine.evidence(task)
         found = await engine.capabilities()
     except EngineError:
         return UNREACHABLE

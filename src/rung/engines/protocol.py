@@ -213,3 +213,16 @@ class KnowsTraining(Protocol):
     def trained_on(self, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
         """(texts,) whether each text, normalised, was a training row."""
         ...
+
+
+@runtime_checkable
+class FindsEvidence(Protocol):
+    """An engine that says for one task what its confidence is made from, without finding out all that it can do."""
+
+    async def evidence(self, task: Task) -> str:
+        """A few words that change when confidences are made otherwise; asked for before `identity`.
+
+        Raises:
+            EngineError: the engine cannot be asked.
+        """
+        ...

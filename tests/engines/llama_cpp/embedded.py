@@ -32,8 +32,8 @@ def ask(text: str = "my card", **changes: Any) -> GenerateRequest:  # Any: the f
 
 
 def classify(*texts: str, **changes: Any) -> ClassifyRequest:  # Any: the fields' own types
-    """A micro-batch for the triage task."""
-    return ClassifyRequest(task=TRIAGE, texts=texts, **changes)
+    """A micro-batch, for the triage task unless it is changed."""
+    return ClassifyRequest(**({"task": TRIAGE, "texts": texts} | changes))
 
 
 def using(

@@ -334,10 +334,12 @@ def test_identity_changes_with_all_that_changes_an_answer(tiny: Path, tmp_path: 
         identity(tiny, seed=1),
         identity(tiny, load={"kv_type": KvType.Q8_0}),
         identity(tiny, load={"context": 256}),
+        identity(tiny, load={"batch_tokens": 64}),
         identity(tiny, prompt=Form.SHORT),
     ]
     assert len(set(others)) == len(others)
     assert identity(tiny) == others[0]
+    assert all(name in others[0] for name in ("xllamacpp 2", "llguidance 1", "minijinja 2"))
 
 
 def test_training_rows_are_known_where_the_model_says_them(tiny: Path) -> None:

@@ -28,7 +28,7 @@ SHORT = Timeouts(first_token=5, between_tokens=1, total=8)
 async def attack(engine: LlamaCppEngine, body: dict[str, object]) -> None:
     """Send a body to the child as it is; waiting for it ends like any request that takes too long."""
     with contextlib.suppress(EngineTimeout):
-        async with engine._serving.open(), engine._server.lease() as lease:
+        async with engine._serving.open(engine._serving.deadline()), engine._server.lease() as lease:
             try:
                 async with asyncio.timeout(1):
                     with contextlib.suppress(OSError):

@@ -6,9 +6,9 @@ the numbers are made is `scoring`'s and `labels_fallback`'s.
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
+import collections
 import importlib.metadata
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,16 +19,17 @@ import numpy as np
 from rung import prompts
 from rung.config import Timeouts
 from rung.engines.llama_cpp.client import ServerClient
-from rung.engines.llama_cpp.guard import check_length
+from rung.engines.llama_cpp.digests import PinnedFiles
+from rung.engines.llama_cpp.guard import check_length, check_size
 from rung.engines.llama_cpp.labels import LabelTrie
 from rung.engines.llama_cpp.labels_fallback import server_label_probabilities
 from rung.engines.llama_cpp.lease import Lease
 from rung.engines.llama_cpp.model_file import read_model_file
-from rung.engines.llama_cpp.patience import Patience
+from rung.engines.llama_cpp.patience import Deadline, Patience
 from rung.engines.llama_cpp.scoring.availability import LIBRARY, ScorerUnavailable, check_version
 from rung.engines.llama_cpp.scoring.client import ScoringClient
 from rung.engines.llama_cpp.scoring.wire import ModelFacts, ScoreRequest
-from rung.engines.llama_cpp.serving import Serving
+from rung.engines.llama_cpp.serving import Found, Serving, slot
 from rung.engines.llama_cpp.supervisor import Supervisor
 from rung.engines.llama_cpp.template import (
     ChatFormat,
@@ -43,6 +44,9 @@ from rung.receipt import Usage
 from rung.task import Task, Text
 
 Spellings = tuple[tuple[Tokens, ...], ...]
+
+_KEPT_TASKS = 64
+_PROBE = ("Is it a or b?", " a", " b")
 
 
 class _Row(msgspec.Struct, frozen=True):
@@ -66,16 +70,13 @@ class _Asked(msgspec.Struct, frozen=True):
     spellings: Spellings
 
 
-class _Marked(Exception):
-    """A text spells what shapes a conversation even where read as plain text; only the server's way can part it."""
-
-
 class Classifying:
-    """Scores labels with one model.
+    """Scores labels with one model, all of them the same way: which it is was found out before the first.
 
     Args:
         scorer: supervisor of the model's SCORER child.
         serving: generates with the same model; its child is started only when the scorer cannot be used.
+        files: those that answers may come from.
         form: how prompts are written.
         adapter: name of the adapter that applies, None for none.
         timeouts: the rung's.
@@ -85,37 +86,69 @@ class Classifying:
         self,
         scorer: Supervisor,
         serving: Serving,
+        files: PinnedFiles,
         form: prompts.Form,
         adapter: str | None,
         timeouts: Timeouts,
     ) -> None:
-        self._direct = _Direct(scorer, form, adapter, timeouts, serving.bounds.context)
+        self._serving = serving
+        self._context = serving.bounds.context
+        self._direct = _Direct(scorer, files, form, adapter, self._context)
         self._server = _ByServer(serving, form, timeouts)
         self._refused: ScorerUnavailable | None = _library_problem()
+        self._tells: bool | None = None
+        self._settling = asyncio.Lock()
 
     @property
     def unavailable(self) -> ScorerUnavailable | None:
-        """Why labels are not scored through the C API; None while they are."""
+        """Why labels are not scored through the C API; None while they are, or nothing is known against it."""
         return self._refused
+
+    async def settle(self, deadline: Deadline | None = None) -> bool:
+        """Find out, once, which way labels are scored; from then on it stays that way.
+
+        Args:
+            deadline: of the call that needs to know; None for a call of its own.
+
+        Returns:
+            Whether the scorer gave probabilities that are some; False where labels are scored through the server.
+
+        Raises:
+            EngineError: the model cannot be loaded or asked.
+        """
+        deadline = deadline or self._serving.deadline()
+        async with deadline.bounded(), self._settling:
+            if self._tells is None and self._refused is None:
+                try:
+                    self._tells = await self._direct.probe(deadline)
+                except ScorerUnavailable as error:
+                    self._refused = error
+        return self._refused is None and bool(self._tells)
 
     async def classify(self, request: ClassifyRequest) -> Classification:
         """A row a text; what ended a text's attempt is in `failures`."""
-        started = time.perf_counter()
-        try:
-            rows = await self._rows(request)
-        except EngineError as error:
-            share_ms = (time.perf_counter() - started) * 1000 / max(len(request.texts), 1)
-            rows = [_Row(failure=error, latency_ms=share_ms)] * len(request.texts)
-        return _classification(request, rows)
-
-    async def _rows(self, request: ClassifyRequest) -> list[_Row]:
-        if self._refused is None:
+        rows: dict[int, _Row] = {}
+        for index, text in enumerate(request.texts):
             try:
-                with contextlib.suppress(_Marked):
-                    return await self._direct.rows(request)
-            except ScorerUnavailable as error:
-                self._refused = error
-        return await self._server.rows(request)
+                check_size(text, self._context)
+            except EngineRefused as error:
+                rows[index] = _Row(failure=error)
+        fit = [index for index in range(len(request.texts)) if index not in rows]
+        if fit:
+            texts = tuple(request.texts[index] for index in fit)
+            rows |= zip(fit, await self._scored(request, texts), strict=True)
+        return _classification(request, [rows[index] for index in range(len(request.texts))])
+
+    async def _scored(self, request: ClassifyRequest, texts: tuple[str, ...]) -> list[_Row]:
+        started = time.perf_counter()
+        deadline = self._serving.deadline(request.timeout_s)
+        try:
+            await self.settle(deadline)
+            way = self._direct if self._refused is None else self._server
+            return await way.rows(request.task, texts, deadline)
+        except EngineError as error:
+            share_ms = (time.perf_counter() - started) * 1000 / len(texts)
+            return [_Row(failure=error, latency_ms=share_ms)] * len(texts)
 
 
 class _Direct:
@@ -124,45 +157,77 @@ class _Direct:
     def __init__(
         self,
         scorer: Supervisor,
+        files: PinnedFiles,
         form: prompts.Form,
         adapter: str | None,
-        timeouts: Timeouts,
         context: int,
     ) -> None:
         self._scorer = scorer
+        self._files = files
         self._form = form
         self._adapter = adapter
-        self._timeouts = timeouts
         self._context = context
         self._writer: tuple[int, PromptWriter] | None = None
-        self._asked: dict[str, _Asked] = {}
+        self._asked: collections.OrderedDict[str, _Asked] = collections.OrderedDict()
 
-    async def rows(self, request: ClassifyRequest) -> list[_Row]:
-        async with self._scorer.lease() as lease:
-            client = ScoringClient(lease, epitaph=lambda: self._scorer.epitaph(lease))
-            tokenizer = _ScorerTokenizer(client)
-            asked = await self._asked_of(request.task, lease, client, tokenizer)
+    async def probe(self, deadline: Deadline) -> bool:
+        """Score something, and say whether it gave probabilities.
+
+        Raises:
+            ScorerUnavailable: this model's labels cannot be scored here.
+            EngineError: no answer.
+        """
+        async with slot(self._scorer, self._files, deadline) as lease:
+            client = self._client(lease)
+            async with deadline.bounded():
+                before, *labels = await client.tokenize(_PROBE, parse_special=False)
+                surfaces = tuple((tuple(label),) for label in labels)
+                asked = ScoreRequest(tuple(before), ("",), (), surfaces, self._adapter)
+                reply = await client.score(asked, timeout_s=deadline.left_s)
+        row = reply.probabilities[0]
+        return not reply.problems and bool(np.isfinite(row).all()) and 0 < row.sum() <= 1
+
+    async def rows(self, task: Task, texts: tuple[str, ...], deadline: Deadline) -> list[_Row]:
+        """A row a text.
+
+        Raises:
+            EngineError: none could be scored.
+        """
+        async with slot(self._scorer, self._files, deadline) as lease:
+            client = self._client(lease)
+            async with deadline.bounded():
+                asked = await self._asked_of(task, lease, client, _ScorerTokenizer(client))
             frame = asked.frame
-            if any(marker in text for marker in frame.markers for text in request.texts):
-                raise _Marked
+            marked = {
+                index: _marked(marker)
+                for index, text in enumerate(texts)
+                for marker in frame.markers
+                if marker in text
+            }
             started = time.perf_counter()
             reply = await client.score(
                 ScoreRequest(
                     before=frame.before,
-                    texts=tuple(frame.lead + text + frame.tail for text in request.texts),
+                    texts=tuple(
+                        frame.lead + ("" if index in marked else text) + frame.tail
+                        for index, text in enumerate(texts)
+                    ),
                     after=frame.after,
                     surfaces=asked.spellings,
                     adapter=self._adapter,
                 ),
-                timeout_s=min(self._timeouts.total, request.timeout_s or math.inf),
+                timeout_s=deadline.left_s,
             )
-        share_ms = (time.perf_counter() - started) * 1000 / max(len(request.texts), 1)
+        share_ms = (time.perf_counter() - started) * 1000 / len(texts)
         return [
-            self._row(row, tokens, reply.problems.get(index), share_ms)
+            marked.get(index) or self._row(row, tokens, reply.problems.get(index), share_ms)
             for index, (row, tokens) in enumerate(
                 zip(reply.probabilities, reply.prompt_tokens, strict=True)
             )
         ]
+
+    def _client(self, lease: Lease) -> ScoringClient:
+        return ScoringClient(lease, epitaph=lambda: self._scorer.epitaph(lease))
 
     def _row(
         self, probabilities: Probabilities, tokens: int, problem: str | None, share_ms: float
@@ -181,11 +246,14 @@ class _Direct:
     ) -> _Asked:
         """The task's prompt and labels as this start's tokens."""
         if self._writer is None or self._writer[0] != lease.generation:
-            format = _format_of(await client.model_facts(), self._scorer.parameters.path)
+            facts = await client.model_facts()
+            format = await asyncio.to_thread(_format_of, facts, self._scorer.parameters.path)
             self._writer = lease.generation, PromptWriter(format)
             self._asked.clear()
         if task.digest not in self._asked:
             self._asked[task.digest] = await _ask(task, self._form, self._writer[1], tokenizer)
+            if len(self._asked) > _KEPT_TASKS:
+                self._asked.popitem(last=False)
         return self._asked[task.digest]
 
 
@@ -197,25 +265,44 @@ class _ByServer:
         self._form = form
         self._timeouts = timeouts
 
-    async def rows(self, request: ClassifyRequest) -> list[_Row]:
-        async with self._serving.open() as client:
-            found = await self._serving.found(client)
-            asked = await _ask(request.task, self._form, found.writer, client)
-            trie = LabelTrie(asked.spellings)
-            return [await self._row(client, request, text, trie) for text in request.texts]
+    async def rows(self, task: Task, texts: tuple[str, ...], deadline: Deadline) -> list[_Row]:
+        """A row a text; what ends the work fails those that are left.
+
+        Raises:
+            EngineError: none could be scored.
+        """
+        rows: list[_Row] = []
+        try:
+            async with self._serving.open(deadline) as client:
+                found = await self._serving.found(client, deadline)
+                async with deadline.bounded():
+                    asked = await _ask(task, self._form, found.writer, client)
+                trie = LabelTrie(asked.spellings)
+                for text in texts:
+                    patience = Patience(self._timeouts, deadline)
+                    rows.append(await self._row(client, found, task, text, trie, patience))
+        except EngineError as error:
+            if not rows:
+                raise
+            rows += [_Row(failure=error)] * (len(texts) - len(rows))
+        return rows
 
     async def _row(
-        self, client: ServerClient, request: ClassifyRequest, text: str, trie: LabelTrie
+        self,
+        client: ServerClient,
+        found: Found,
+        task: Task,
+        text: str,
+        trie: LabelTrie,
+        patience: Patience,
     ) -> _Row:
-        found = await self._serving.found(client)
-        patience = Patience(self._timeouts, request.timeout_s, client.name)
-
         async def next_tokens(prompt: Sequence[int], count: int) -> dict[int, float]:
-            return dict(await self._serving.next_tokens(client, prompt, count, patience))
+            ask = self._serving.next_tokens(client, prompt, count, patience, found.letter)
+            return dict(await ask)
 
-        messages = prompts.messages(request.task, Text(text), form=self._form)
+        messages = prompts.messages(task, Text(text), form=self._form)
         try:
-            prompt = await found.writer.tokens(messages, client)
+            prompt = await patience.wait(found.writer.tokens(messages, client))
             check_length(len(prompt) + trie.longest, self._serving.bounds.context)
             row = await server_label_probabilities(
                 prompt, trie, found.ends, found.n_vocab, next_tokens
@@ -292,6 +379,16 @@ def _format_of(facts: ModelFacts, path: str) -> ChatFormat:
         bos=bos,
         eos=eos if isinstance(eos, int) else None,
         prefix=(bos,) if facts.add_bos and bos is not None else (),
+    )
+
+
+def _marked(marker: str) -> _Row:
+    """The row of a text that spells what shapes a conversation even where it is read as plain text."""
+    return _Row(
+        failure=EngineRefused(
+            f"the text holds {marker!r}, which is one token of this model and shapes its conversations",
+            hint="take it out of the text, or let another rung answer",
+        )
     )
 
 

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import aiohttp
 import msgspec
@@ -19,7 +20,7 @@ from rung.config import Timeouts
 from rung.engines.llama_cpp.answer import Event, Events, Fault, FaultBody, fault_of
 from rung.engines.llama_cpp.guard import AdapterScale, Bounds, Completion, body_of
 from rung.engines.llama_cpp.lease import Lease
-from rung.engines.llama_cpp.patience import Patience
+from rung.engines.llama_cpp.patience import Deadline, Patience
 from rung.engines.llama_cpp.supervisor import Supervisor
 from rung.engines.llama_cpp.template import ChatFormat, Tokens
 from rung.errors import (
@@ -36,6 +37,8 @@ _SHORT_S = 30.0
 
 _HOST = "http://engine"
 _BODY_BYTES = 256 * 1024 * 1024
+
+T = TypeVar("T")
 
 
 class _Tokenized(msgspec.Struct, frozen=True):
@@ -139,7 +142,7 @@ class ServerClient:
         Raises:
             EngineError: no answer.
         """
-        props = msgspec.json.decode(await self._fetch("props"), type=_Props)
+        props = self._decoded(await self._fetch("props"), _Props)
         (around,) = await self.tokenize(["a"], parse_special=False, add_special=True)
         (alone,) = await self.tokenize(["a"], parse_special=False)
         start = next((i for i in range(len(around)) if around[i : i + len(alone)] == alone), 0)
@@ -153,9 +156,12 @@ class ServerClient:
         Raises:
             EngineError: no answer.
         """
-        return (
-            msgspec.json.decode(await self._fetch("v1/models"), type=_Models).data[0].meta.n_vocab
-        )
+        models = self._decoded(await self._fetch("v1/models"), _Models).data
+        if len(models) != 1:
+            raise EngineProtocolError(
+                f"{self.name}: the engine process serves {len(models)} models"
+            )
+        return models[0].meta.n_vocab
 
     async def embed(self, prompts: Sequence[Tokens], patience: Patience) -> list[tuple[float, ...]]:
         """One vector a prompt.
@@ -165,7 +171,7 @@ class ServerClient:
         """
         body = msgspec.json.encode({"input": prompts, "encoding_format": "float"})
         raw = await patience.wait(self._fetch("v1/embeddings", body, limit_s=None))
-        data = msgspec.json.decode(raw, type=_Vectors).data
+        data = self._decoded(raw, _Vectors).data
         if sorted(entry.index for entry in data) != list(range(len(prompts))):
             raise EngineProtocolError(f"{self.name} gave other than one embedding for each text")
         return [entry.embedding for entry in sorted(data, key=lambda entry: entry.index)]
@@ -197,14 +203,16 @@ class ServerClient:
                         EngineTruncated(f"{self.name} broke off before the answer was whole")
                     )
 
-    async def ends(self, adapters: tuple[AdapterScale, ...], bounds: Bounds) -> Tokens:
+    async def ends(
+        self, adapters: tuple[AdapterScale, ...], bounds: Bounds, deadline: Deadline
+    ) -> Tokens:
         """The tokens that end an answer: those that the child holds back when it is told to go on.
 
         Raises:
             EngineError: no answer.
         """
         prompt = Completion(prompt=(0,), max_tokens=1, adapters=adapters, ignore_end=True)
-        patience = Patience(self._timeouts, None, self.name)
+        patience = Patience(self._timeouts, deadline)
         async with contextlib.aclosing(self.complete(prompt, bounds, patience)) as events:
             held = [event.generation_settings.logit_bias async for event in events if event.stop]
         return tuple(bias.token for bias in held[0])
@@ -232,7 +240,16 @@ class ServerClient:
             raise EngineRefused(
                 "a text holds half of a surrogate pair, which is no character"
             ) from error
-        return msgspec.json.decode(await self._fetch("tokenize", body), type=_Tokenized).tokens
+        return self._decoded(await self._fetch("tokenize", body), _Tokenized).tokens
+
+    def _decoded(self, raw: bytes, kind: type[T]) -> T:
+        """An answer of the child; a model whose numbers overflow writes null where a number belongs."""
+        try:
+            return msgspec.json.decode(raw, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise EngineProtocolError(
+                f"{self.name}: the engine process answered something that is not its protocol: {error}"
+            ) from error
 
     async def _fetch(
         self, path: str, body: bytes | None = None, *, limit_s: float | None = _SHORT_S
@@ -297,6 +314,6 @@ async def _whole(response: aiohttp.ClientResponse) -> bytes:
 def _refusal(status: int, body: bytes) -> EngineError:
     try:
         fault = msgspec.json.decode(body, type=FaultBody).error
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         fault = Fault("without saying why")
     return fault_of(msgspec.structs.replace(fault, code=status))

@@ -7,6 +7,7 @@ schema's grammar does not enforce is named.
 from __future__ import annotations
 
 import asyncio
+import json
 
 import msgspec
 
@@ -47,6 +48,11 @@ FREE = Constraint()
 def probe() -> Constraint:
     """Allows `PROBE_TEXT` only: a model that writes anything else is not held by llguidance's masks."""
     return Constraint(llguidance_grammar(SchemaPlan(msgspec.json.encode(_PROBE_SCHEMA).decode())))
+
+
+def gbnf_probe() -> Constraint:
+    """The same for GBNF."""
+    return Constraint(f"root ::= {json.dumps(PROBE_TEXT, ensure_ascii=False)}")
 
 
 async def constraint_of(request: GenerateRequest, *, masks: bool) -> Constraint:

@@ -1,20 +1,129 @@
-"""SHA-256 of model files, computed once for as long as a file stays as it is."""
+"""Which files a model is: their SHA-256, computed once while they stay as they are, and whether they still do.
+
+A certificate is about exact weights. A file that is replaced under a running project would be loaded again by itself,
+so an engine holds on to the files that it met first and takes no others.
+"""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import re
+import threading
 from pathlib import Path
 
+import msgspec
+
 from rung.engines.llama_cpp.model_file import Fingerprint, fingerprint
+from rung.engines.llama_cpp.parameters import ModelParameters
+from rung.engines.llama_cpp.role import Role
 from rung.errors import EngineUnavailable, ModelError
+
+_SPLIT = re.compile(r"(.*)-00001-of-([0-9]{5})\.gguf", re.DOTALL)
+_MOST_PARTS = 1024
+
+_Prints = tuple[Fingerprint | None, ...]
+
+
+class Digests(msgspec.Struct, frozen=True):
+    """Digests of what answers depend on.
+
+    Attributes:
+        model: of the model, all its parts.
+        adapters: of each adapter, in the order they are loaded.
+    """
+
+    model: str
+    adapters: tuple[str, ...]
+
+
+class PinnedFiles:
+    """The files of one model as they were when they were first looked at; from then on no others count.
+
+    Args:
+        parameters: name the files.
+    """
+
+    def __init__(self, parameters: ModelParameters) -> None:
+        self._parts = parts_of(parameters.path)
+        self._adapters = tuple(adapter.path for adapter in parameters.adapters)
+        self._pinned: _Prints | None = None
+        self._seen: set[tuple[Role, int]] = set()
+        self._hashing = threading.Lock()
+
+    def check(self, role: Role, generation: int) -> None:
+        """Check that a child has the files that were met first; call it with an open lease.
+
+        Args:
+            role: of the child.
+            generation: which start of it.
+
+        Raises:
+            EngineUnavailable: they were replaced since, or are gone and the child may not have loaded them.
+        """
+        now = self._prints()
+        if None in now and (role, generation) in self._seen:
+            return  # removed while it is loaded: the child goes on with what it has
+        self._hold(now)
+        self._seen.add((role, generation))
+
+    def digests(self) -> Digests:
+        """Their digests; about a second for each GB the first time, so best called in a thread.
+
+        Raises:
+            EngineUnavailable: a file cannot be read, or is not the one that was met first.
+        """
+        with self._hashing:  # who comes second finds it done
+            self._hold(self._prints())
+            parts = [file_digest(path) for path in self._parts if Path(path).exists()]
+            adapters = tuple(file_digest(path) for path in self._adapters)
+            self._hold(self._prints())
+        whole = parts[0] if len(parts) == 1 else _joined(parts)
+        return Digests(whole, adapters)
+
+    def _hold(self, now: _Prints) -> None:
+        """Pin the files, or compare them with those that are pinned."""
+        self._complain_of_missing(now)
+        if self._pinned is None:
+            self._pinned = now
+        elif self._pinned != now:
+            raise EngineUnavailable(
+                f"the model file {self._parts[0]!r} or one beside it was replaced since this project was opened, "
+                "and what was measured is not about the new one",
+                hint="open the project again, and calibrate again where a certificate named the old file",
+            )
+
+    def _complain_of_missing(self, now: _Prints) -> None:
+        """A part may be missing that its model does not need; the engine says so when it does."""
+        for path, print_ in zip((*self._parts, *self._adapters), now, strict=True):
+            if print_ is None and path not in self._parts[1:]:
+                raise EngineUnavailable(
+                    f"the model file {path!r} is not there any more, or cannot be read",
+                    hint="check the path in rung.toml and the file's permissions",
+                )
+
+    def _prints(self) -> _Prints:
+        return tuple(_print(path) for path in (*self._parts, *self._adapters))
+
+
+def parts_of(path: str) -> tuple[str, ...]:
+    """The files of a model that begins at `path`: several for one that was split, by the names that the engine expects.
+
+    The first is `path` itself; of the others those that are named are returned, whether they are there or not.
+    """
+    found = _SPLIT.fullmatch(path)
+    if found is None:
+        return (path,)
+    count = min(int(found[2]), _MOST_PARTS)
+    rest = (f"{found[1]}-{number:05}-of-{found[2]}.gguf" for number in range(2, count + 1))
+    return (path, *rest)
 
 
 def file_digest(path: str) -> str:
-    """The hexadecimal SHA-256 of a file, about a second for each GB the first time.
+    """The hexadecimal SHA-256 of a file.
 
     Raises:
-        EngineUnavailable: it cannot be read.
+        EngineUnavailable: it cannot be read, or something writes to it.
     """
     try:
         return _digest(path, fingerprint(Path(path)))
@@ -31,4 +140,21 @@ def file_digest(path: str) -> str:
 def _digest(path: str, print_: Fingerprint) -> str:
     """The digest; `print_` makes a changed file another question."""
     with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if fingerprint(Path(path)) != print_:
+        raise ModelError(
+            f"the model file {path!r} changed while it was read",
+            hint="wait until nothing writes to it any more",
+        )
+    return digest
+
+
+def _joined(parts: list[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _print(path: str) -> Fingerprint | None:
+    try:
+        return fingerprint(Path(path))
+    except ModelError:
+        return None

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from rung import prompts
 from rung.config import Limits, Timeouts
 from rung.engines.llama_cpp.classifying import Classifying
-from rung.engines.llama_cpp.digests import file_digest
+from rung.engines.llama_cpp.digests import PinnedFiles
 from rung.engines.llama_cpp.fleet import Fleet
 from rung.engines.llama_cpp.lease import ChildState
 from rung.engines.llama_cpp.memory import read_memory
@@ -36,8 +36,14 @@ from rung.engines.protocol import (
     State,
     Support,
 )
-from rung.errors import EngineError, EngineProtocolError, InternalError, ModelError
-from rung.task import Task
+from rung.errors import (
+    EngineError,
+    EngineProtocolError,
+    EngineUnsupported,
+    InternalError,
+    ModelError,
+)
+from rung.task import Kind, Task
 from rung.text import text_digest
 
 BUILD = "llama_cpp/1"
@@ -56,8 +62,12 @@ _STATES = {
 }
 
 
+_LIBRARIES = ("xllamacpp", "llguidance", "minijinja")
+"""What answers come out of: the model's arithmetic, what holds an answer to its form, what writes its prompt."""
+
+
 class LlamaCppEngine:
-    """An embedded model.
+    """An embedded model: the files that it met first, for as long as the engine lives.
 
     Args:
         fleet: owns the processes; is not closed with this engine.
@@ -90,17 +100,12 @@ class LlamaCppEngine:
         self._decoding = Decoding(temperature, seed, adapter)
         self._server = fleet.supervisor(parameters, Role.SERVER)
         self._scorer = fleet.supervisor(parameters, Role.SCORER)
-        self._timeouts = timeouts
-        self._limits = limits
         self._training_digests = training_digests
         self._capabilities: Capabilities | None = None
-        self._open()
-
-    def _open(self) -> None:
-        """Fresh state for one life, from the first use to `aclose`."""
-        self._serving = Serving(self._server, self._decoding, self._timeouts, self._limits)
+        self._files = PinnedFiles(parameters)
+        self._serving = Serving(self._server, self._decoding, timeouts, limits, self._files)
         self._classifying = Classifying(
-            self._scorer, self._serving, self._form, self._decoding.adapter, self._timeouts
+            self._scorer, self._serving, self._files, prompt, adapter, timeouts
         )
 
     @property
@@ -138,12 +143,18 @@ class LlamaCppEngine:
         """(texts, dimensions) embeddings.
 
         Raises:
-            EngineUnsupported: the model was loaded without pooling.
+            EngineUnsupported: the model was loaded without pooling, or the rung has an adapter.
             EngineRefused: a text is longer than can be evaluated at once.
             EngineError: the attempt failed.
         """
         if self._parameters.pooling is None:
             raise no_embeddings(self._name)
+        if self._decoding.adapter is not None:
+            raise EngineUnsupported(
+                f"{self._name}: embeddings are made without adapters, and this rung has "
+                f"{self._decoding.adapter!r}",
+                hint="embed with a rung that has no adapter",
+            )
         if not texts:
             return np.zeros((0, 0), dtype=np.float32)
         vectors = np.array(await self._serving.embed(texts), dtype=np.float32)
@@ -171,37 +182,63 @@ class LlamaCppEngine:
 
     async def capabilities(self) -> Capabilities:
         """What the model does; probed on first use by loading it, unknown while that cannot be done."""
-        embed = Support.NO if self._parameters.pooling is None else Support.YES
+        embeds = self._parameters.pooling is not None and self._decoding.adapter is None
         if self._capabilities is None:
             try:
-                async with self._serving.open() as client:
-                    await self._serving.found(client)
+                await asyncio.to_thread(self._files.digests)
+                scores = await self._classifying.settle()
+                found = await self._serving.probe()
             except EngineError:
                 unknown = Support.UNKNOWN
-                return Capabilities(unknown, unknown, embed, unknown, unknown)
+                return Capabilities(unknown, unknown, _support(embeds), unknown, unknown)
+            by_server = self._classifying.unavailable is not None
             self._capabilities = Capabilities(
-                classify=Support.YES,
+                classify=_support(found.logprobs if by_server else scores),
                 generate=Support.YES,
-                embed=embed,
-                logprobs=Support.YES,
-                json_schema=Support.YES,
+                embed=_support(embeds),
+                logprobs=_support(found.logprobs),
+                json_schema=_support(found.schemas),
             )
         return self._capabilities
 
-    def identity(self, task: Task) -> Mapping[str, str]:
-        """Model and adapter by their digests, library, decoding, prompt, and all that changes a number.
+    async def evidence(self, task: Task) -> str:
+        """What the confidence in an answer to `task` is made from; loads what the task needs and no more.
 
         Raises:
-            EngineUnavailable: a file cannot be read.
+            EngineError: the model cannot be loaded or asked.
+        """
+        await asyncio.to_thread(self._files.digests)
+        if task.kind is Kind.CLASSIFY:
+            scores = await self._classifying.settle()
+            if self._classifying.unavailable is None:
+                return f"labels direct, probabilities {_support(scores).value}"
+        found = await self._serving.probe()
+        if task.kind is Kind.CLASSIFY:
+            return f"labels server, probabilities {_support(found.logprobs).value}"
+        held = "llguidance" if found.masks else "gbnf"
+        return f"logprobs {_support(found.logprobs).value}, schema {_support(found.schemas).value} ({held})"
+
+    def identity(self, task: Task) -> Mapping[str, str]:
+        """Model and adapter by their digests, libraries, decoding, prompt, and all that changes a number.
+
+        How labels are scored is known once `evidence` or `capabilities` was awaited, or a text was classified.
+
+        Raises:
+            EngineUnavailable: a file cannot be read, or is another one than this engine met first.
         """
         parameters = self._parameters
-        applied = [a.path for a in parameters.adapters if a.name == self._decoding.adapter]
+        digests = self._files.digests()
+        names = [adapter.name for adapter in parameters.adapters]
+        adapter = self._decoding.adapter
         return {
             "engine": BUILD,
-            "library": f"xllamacpp {importlib.metadata.version('xllamacpp')}",
-            "model": file_digest(parameters.path),
-            "adapter": file_digest(applied[0]) if applied else "",
+            "library": ", ".join(
+                f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES
+            ),
+            "model": digests.model,
+            "adapter": digests.adapters[names.index(adapter)] if adapter in names else "",
             "context": str(self._serving.bounds.context),
+            "batch_tokens": str(parameters.batch_tokens),
             "kv_type": parameters.kv_type.value,
             "flash_attention": parameters.flash_attention.value,
             "gpu_layers": str(parameters.gpu_layers),
@@ -221,11 +258,17 @@ class LlamaCppEngine:
         return np.isin(digests, self._training_digests())
 
     async def aclose(self) -> None:
-        """Let go of what was found out; the processes stay the fleet's. Safe to call twice."""
+        """Stop what runs beside requests; the processes stay the fleet's. Safe to call twice.
+
+        Which files count and how labels are scored stays as it is: both are part of the identity.
+        """
         await self._serving.aclose()
         self._capabilities = None
-        self._open()
 
     @property
     def _name(self) -> str:
         return Path(self._parameters.path).name
+
+
+def _support(found: bool) -> Support:
+    return Support.YES if found else Support.NO

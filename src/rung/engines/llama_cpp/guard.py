@@ -14,6 +14,9 @@ import msgspec
 from rung.errors import EngineRefused
 
 MOST_GRAMMAR_BYTES = 512 * 1024
+MOST_TOKEN_BYTES = 256
+"""No known vocabulary has longer tokens."""
+
 MOST_NESTING = 256
 """Deepest nesting of brackets in a grammar; llama.cpp's own parsers overflow their stack somewhere above 20,000."""
 
@@ -141,6 +144,19 @@ def body_of(completion: Completion, bounds: Bounds) -> bytes:
             ignore_eos=completion.ignore_end,
         )
     )
+
+
+def check_size(text: str, context: int) -> None:
+    """Check that a text is not too long to be worth tokenising.
+
+    Raises:
+        EngineRefused: it has more tokens than the context holds, whatever they are.
+    """
+    if len(text) > context * MOST_TOKEN_BYTES:
+        raise EngineRefused(
+            f"the prompt has {len(text):,} characters, and the context holds {context:,} tokens with the answer",
+            hint="raise the rung's load.context, or shorten the text",
+        )
 
 
 def check_length(tokens: int, context: int) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -17,19 +18,34 @@ from rung.engines.llama_cpp import constraint
 from rung.engines.llama_cpp.answer import Assembly
 from rung.engines.llama_cpp.client import ServerClient
 from rung.engines.llama_cpp.constraint import Constraint, constraint_of
-from rung.engines.llama_cpp.guard import AdapterScale, Bounds, Completion, check_length
-from rung.engines.llama_cpp.lease import Lease
+from rung.engines.llama_cpp.digests import PinnedFiles
+from rung.engines.llama_cpp.guard import (
+    AdapterScale,
+    Bounds,
+    Completion,
+    check_length,
+    check_size,
+)
+from rung.engines.llama_cpp.lease import ChildState, Lease
 from rung.engines.llama_cpp.parameters import ModelParameters
-from rung.engines.llama_cpp.patience import Patience
+from rung.engines.llama_cpp.patience import Deadline, Patience
 from rung.engines.llama_cpp.supervisor import Supervisor
 from rung.engines.llama_cpp.template import PromptWriter, Tokens
 from rung.engines.protocol import GenerateRequest, Generation
-from rung.errors import EngineError, EngineRefused, EngineTimeout, EngineUnsupported
+from rung.errors import (
+    EngineCold,
+    EngineError,
+    EngineOverloaded,
+    EngineRefused,
+    EngineTimeout,
+    EngineUnsupported,
+)
 from rung.structured import vocabulary_fits
 
 _ALTERNATIVES = 5
 _PROBE_TOKENS = 64  # more than the probe's text has bytes
 _EMBED_BATCH = 16
+_ROUNDING = 0.01
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -40,6 +56,8 @@ class Found(msgspec.Struct, frozen=True):
         writer: writes its prompts.
         n_vocab: tokens of its vocabulary.
         masks: whether llguidance holds its answers.
+        schemas: whether answers are held to schemas, by llguidance or by GBNF.
+        logprobs: whether probabilities of next tokens come back that are some.
         ends: tokens that end an answer.
         letter: a token that is a whole character.
     """
@@ -48,6 +66,8 @@ class Found(msgspec.Struct, frozen=True):
     writer: PromptWriter
     n_vocab: int
     masks: bool
+    schemas: bool
+    logprobs: bool
     ends: Tokens
     letter: int
 
@@ -74,12 +94,19 @@ class Serving:
         decoding: the rung's.
         timeouts: the rung's.
         limits: the rung's; `context_tokens` can only narrow the model's context.
+        files: those that answers may come from.
     """
 
     def __init__(
-        self, supervisor: Supervisor, decoding: Decoding, timeouts: Timeouts, limits: Limits
+        self,
+        supervisor: Supervisor,
+        decoding: Decoding,
+        timeouts: Timeouts,
+        limits: Limits,
+        files: PinnedFiles,
     ) -> None:
         self._supervisor = supervisor
+        self._files = files
         self._decoding = decoding
         self._timeouts = timeouts
         self._found: Found | None = None
@@ -95,15 +122,19 @@ class Serving:
     def _parameters(self) -> ModelParameters:
         return self._supervisor.parameters
 
+    def deadline(self, total_s: float | None = None) -> Deadline:
+        """The clock of one call, from now on."""
+        return Deadline(self._timeouts, total_s, Path(self._parameters.path).name)
+
     @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[ServerClient]:
-        """A slot of the child; waiting for one is on nobody's clock.
+    async def open(self, deadline: Deadline) -> AsyncIterator[ServerClient]:
+        """A slot of the child.
 
         Raises:
-            EngineError: there is no child, or it died.
+            EngineError: there is no child in time, it is one of other files, or it died.
         """
         async with (
-            self._supervisor.lease() as lease,
+            slot(self._supervisor, self._files, deadline) as lease,
             ServerClient(self._supervisor, lease, self._timeouts) as client,
         ):
             try:
@@ -112,16 +143,26 @@ class Serving:
                 self._look_after(lease)
                 raise
 
-    async def found(self, client: ServerClient) -> Found:
+    async def found(self, client: ServerClient, deadline: Deadline) -> Found:
         """What this start of the child is; found by whoever comes first.
 
         Raises:
-            EngineError: the child does not answer.
+            EngineError: the child does not answer, or not in time.
         """
-        async with self._finding:
+        async with deadline.bounded(), self._finding:
             if self._found is None or self._found.generation != client.generation:
-                self._found = await self._find_out(client)
+                self._found = await self._find_out(client, deadline)
             return self._found
+
+    async def probe(self) -> Found:
+        """What the model is found to be, loaded for that where it is not.
+
+        Raises:
+            EngineError: it cannot be loaded or asked.
+        """
+        deadline = self.deadline()
+        async with self.open(deadline) as client:
+            return await self.found(client, deadline)
 
     async def stream(self, request: GenerateRequest) -> AsyncGenerator[str | Generation, None]:
         """The answer's text as it comes, and the whole `Generation` last.
@@ -129,14 +170,20 @@ class Serving:
         Raises:
             EngineError: the attempt failed.
         """
-        held = await constraint_of(request, masks=True)  # refused before a model is loaded for it
+        deadline = self.deadline(request.timeout_s)
+        for message in request.messages:
+            check_size(message.content, self.bounds.context)
         adapters = self.scales(request.adapter)
-        async with self.open() as client:
-            found = await self.found(client)
-            if not found.masks:
-                held = await constraint_of(request, masks=False)
+        async with deadline.bounded():  # refused before a model is loaded for it
+            held = await constraint_of(request, masks=True)
+        async with self.open(deadline) as client:
+            found = await self.found(client, deadline)
+            async with deadline.bounded():
+                if not found.masks:
+                    held = await constraint_of(request, masks=False)
+                prompt = await found.writer.tokens(request.messages, client)
             completion = Completion(
-                prompt=await found.writer.tokens(request.messages, client),
+                prompt=prompt,
                 max_tokens=request.max_tokens,
                 temperature=self._decoding.temperature,
                 seed=self._decoding.seed,
@@ -145,7 +192,7 @@ class Serving:
                 grammar=held.grammar,
                 adapters=adapters,
             )
-            patience = Patience(self._timeouts, request.timeout_s, client.name)
+            patience = Patience(self._timeouts, deadline)
             answer = self._answer(client, completion, patience, held)
             async with contextlib.aclosing(answer) as pieces:
                 async for piece in pieces:
@@ -158,23 +205,31 @@ class Serving:
             EngineRefused: a text is longer than can be evaluated at once.
             EngineError: the attempt failed.
         """
+        deadline = self.deadline()
         vectors: list[tuple[float, ...]] = []
         most = min(self.bounds.context, self._parameters.batch_tokens) + 1
+        for text in texts:
+            check_size(text, most)
         for start in range(0, len(texts), _EMBED_BATCH):
-            async with self.open() as client:
-                prompts = await client.tokenize(
-                    texts[start : start + _EMBED_BATCH], parse_special=False, add_special=True
-                )
+            async with self.open(deadline) as client:
+                async with deadline.bounded():
+                    prompts = await client.tokenize(
+                        texts[start : start + _EMBED_BATCH], parse_special=False, add_special=True
+                    )
                 for prompt in prompts:
                     check_length(len(prompt), most)
                 if not all(prompts):
                     raise EngineRefused("an empty text has no embedding")
-                patience = Patience(self._timeouts, None, client.name)
-                vectors += await client.embed(prompts, patience)
+                vectors += await client.embed(prompts, Patience(self._timeouts, deadline))
         return vectors
 
     async def next_tokens(
-        self, client: ServerClient, prompt: Sequence[int], count: int, patience: Patience
+        self,
+        client: ServerClient,
+        prompt: Sequence[int],
+        count: int,
+        patience: Patience,
+        letter: int,
     ) -> Mapping[int, float]:
         """The most likely next tokens with their probabilities, before any sampling.
 
@@ -183,17 +238,17 @@ class Serving:
             prompt: all tokens before.
             count: how many.
             patience: the clock of all that is asked for one text.
+            letter: a token that is a whole character.
 
         Raises:
             EngineError: no answer.
         """
-        found = await self.found(client)
         completion = Completion(
             prompt=tuple(prompt),
             max_tokens=1,
             alternatives=count,
             adapters=self.scales(None),
-            forced=found.letter,  # a token that ends inside a character would be left out
+            forced=letter,  # a token that ends inside a character would be left out
         )
         async with contextlib.aclosing(
             client.complete(completion, self.bounds, patience)
@@ -246,36 +301,47 @@ class Serving:
                     yield text
         yield assembly.generation(first_token_ms=first_ms, relaxed=held.relaxed)
 
-    async def _find_out(self, client: ServerClient) -> Found:
+    async def _find_out(self, client: ServerClient, deadline: Deadline) -> Found:
         n_vocab = await client.vocabulary()
-        (letter,) = await client.tokenize(["a"], parse_special=False)
+        (*_, letter) = (await client.tokenize(["a"], parse_special=False))[0]
+        by_masks = constraint.probe()
+        masks = vocabulary_fits(n_vocab) and await self._holds(client, by_masks, deadline)
         return Found(
             generation=client.generation,
             writer=PromptWriter(await client.chat_format()),
             n_vocab=n_vocab,
-            masks=vocabulary_fits(n_vocab) and await self._masks(client),
-            ends=await client.ends(self.scales(None), self.bounds),
-            letter=letter[-1],
+            masks=masks,
+            schemas=masks or await self._holds(client, constraint.gbnf_probe(), deadline),
+            logprobs=await self._tells(client, n_vocab, letter, deadline),
+            ends=await client.ends(self.scales(None), self.bounds, deadline),
+            letter=letter,
         )
 
-    async def _masks(self, client: ServerClient) -> bool:
+    async def _holds(self, client: ServerClient, held: Constraint, deadline: Deadline) -> bool:
         """Whether an answer that is held to one text is that text."""
-        held = constraint.probe()
         (prompt,) = await client.tokenize(["Name a bird."], parse_special=False)
         completion = Completion(
-            prompt=prompt,
+            prompt=prompt[: self.bounds.context // 2],
             max_tokens=min(_PROBE_TOKENS, self.bounds.context - 1),
             grammar=held.grammar,
             adapters=self.scales(None),
         )
-        patience = Patience(self._timeouts, None, client.name)
         text = ""
         try:
+            patience = Patience(self._timeouts, deadline)
             async for piece in self._answer(client, completion, patience, held):
                 text += piece if isinstance(piece, str) else ""
         except EngineRefused:
             return False
         return text == constraint.PROBE_TEXT
+
+    async def _tells(
+        self, client: ServerClient, n_vocab: int, letter: int, deadline: Deadline
+    ) -> bool:
+        """Whether the probabilities of all next tokens come back and are some."""
+        patience = Patience(self._timeouts, deadline)
+        chances = await self.next_tokens(client, (letter,), n_vocab, patience, letter)
+        return len(chances) > 1 and abs(sum(chances.values()) - 1.0) < _ROUNDING
 
     def _look_after(self, lease: Lease) -> None:
         """After a limit passed: find out whether the child is slow or stuck, and end it when it is stuck."""
@@ -290,6 +356,38 @@ class Serving:
                 if not await client.turning():
                     limit = self._timeouts.between_tokens
                     await self._supervisor.kill(lease, f"it was stuck for {limit:g} s")
+
+
+@contextlib.asynccontextmanager
+async def slot(
+    supervisor: Supervisor, files: PinnedFiles, deadline: Deadline
+) -> AsyncIterator[Lease]:
+    """A lease, waited for no longer than the call may take, of a child that has the right files.
+
+    Raises:
+        EngineCold: the model was not loaded in time; it goes on loading.
+        EngineOverloaded: no slot became free in time.
+        EngineUnavailable: the files were replaced.
+        EngineError: there is no child.
+    """
+
+    def late(deadline: Deadline) -> EngineError:
+        waited = f"{deadline.who}: the total limit of {deadline.seconds:g} s passed while"
+        if supervisor.state is ChildState.LOADING:
+            return EngineCold(
+                f"{waited} the model was loading",
+                hint="ask again when it is loaded, or raise timeouts.total",
+            )
+        return EngineOverloaded(
+            f"{waited} all its {supervisor.slots} slots were taken",
+            hint="send fewer requests at once, or give the model more slots",
+        )
+
+    async with contextlib.AsyncExitStack() as stack:
+        async with deadline.bounded(late):
+            lease = await stack.enter_async_context(supervisor.lease())
+        files.check(supervisor.role, lease.generation)
+        yield lease
 
 
 def no_embeddings(name: str) -> EngineUnsupported:
