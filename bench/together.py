@@ -32,7 +32,7 @@ from rung.starter import training_digests
 from rung.text import text_digest
 from rung.trust.bounds import attempt_delta
 from rung.trust.calibrator import Calibrator
-from rung.trust.certification import certify
+from rung.trust.certification import FREE_SLACK, certify
 from rung.trust.fitting import fit_calibrator
 from rung.trust.path import threshold_path
 from rung.trust.signals import SignalColumns, classification_signals, with_support
@@ -229,7 +229,7 @@ def applied(side: Side, target: float, delta: float, name: str) -> dict[str, flo
     """Coverage and error on the test rows at the certified thresholds; coverage 0 when nothing was certified."""
     scores, wrong = side.certifying
     path = threshold_path(side.references, rows=len(scores), max_error=target, delta=delta)
-    found = certify(scores, wrong, path, max_error=target, delta=delta)
+    found = certify(scores, wrong, path, max_error=target, delta=delta, slack=FREE_SLACK)
     if found.thresholds is None:
         return {f"{name}.coverage": 0.0, f"{name}.error": 0.0}
     accepts = side.test[0] > np.array(found.thresholds)

@@ -12,7 +12,7 @@ from mapie.risk_control import BinaryClassificationController, precision
 from numpy.typing import NDArray
 
 from rung.trust.bounds import binomial_p_value
-from rung.trust.certification import certify, first_accepting
+from rung.trust.certification import FREE_SLACK, certify, choose, first_accepting
 from rung.trust.path import CLOSED, lowest_coverage, threshold_path
 
 Floats = NDArray[np.float64]
@@ -194,3 +194,11 @@ def test_shapes_that_do_not_match_are_refused() -> None:
         certify(np.zeros((3, 2)), np.zeros((3, 2), bool), path, max_error=0.5, delta=0.05)
     with pytest.raises(ValueError, match="must both be"):
         certify(np.zeros(0), np.zeros(0, bool), path, max_error=0.5, delta=0.05)
+
+
+def test_a_little_coverage_is_given_up_for_lower_rungs_where_upper_ones_cost() -> None:
+    """A hundredth by default; next to nothing where the upper rung is free and on the device."""
+    accepted = np.array([[90, 0], [80, 11]])
+    both = np.array([True, True])
+    assert choose(accepted, both, 100) == 0
+    assert choose(accepted, both, 100, FREE_SLACK) == 1

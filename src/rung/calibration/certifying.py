@@ -12,6 +12,7 @@ from rung.calibration.measuring import Measured
 from rung.calibration.run import Plan, allowed_for
 from rung.config import Accept
 from rung.errors import CertificateError
+from rung.policy import Place
 from rung.project import Project
 from rung.task import Privacy, Task
 from rung.trust.bounds import attempt_delta
@@ -27,7 +28,12 @@ from rung.trust.certificate import (
     with_id,
     write_certificate,
 )
-from rung.trust.certification import Certification, certify
+from rung.trust.certification import (
+    FREE_SLACK,
+    LOCAL_FIRST_SLACK,
+    Certification,
+    certify,
+)
 from rung.trust.path import threshold_path
 
 
@@ -68,7 +74,7 @@ def certify_target(
         max_error, confidence, suite.digest, fingerprint
     )
     delta = attempt_delta(1 - confidence, attempt) / max(len(measured), 1)
-    certifications = [_certify(m, max_error, delta) for m in measured]
+    certifications = [_certify(project, m, max_error, delta) for m in measured]
     statements = [_statement(m, c) for m, c in zip(measured, certifications, strict=True)]
     certificate = with_id(
         Certificate(
@@ -140,11 +146,20 @@ def _running(project: Project, task: Task, measured: Measured) -> Mapping[str, s
     return measured.fingerprint if written else measured.standing
 
 
-def _certify(measured: Measured, max_error: float, delta: float) -> Certification:
+def _certify(project: Project, measured: Measured, max_error: float, delta: float) -> Certification:
     path = threshold_path(
         measured.references, rows=len(measured.scores), max_error=max_error, delta=delta
     )
-    return certify(measured.scores, measured.wrong, path, max_error=max_error, delta=delta)
+    upper = [project.settings.rungs[name] for name in measured.rungs[1:]]
+    free = all(rung.where is Place.DEVICE and rung.price is None for rung in upper)
+    return certify(
+        measured.scores,
+        measured.wrong,
+        path,
+        max_error=max_error,
+        delta=delta,
+        slack=FREE_SLACK if free else LOCAL_FIRST_SLACK,
+    )
 
 
 def _statement(measured: Measured, found: Certification) -> CertifiedSet:

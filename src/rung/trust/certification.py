@@ -33,6 +33,9 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 LOCAL_FIRST_SLACK = 0.01
 """Coverage, as a share of rows, given up at most for answering more on the lower rungs."""
 
+FREE_SLACK = 0.001
+"""The same where the upper rungs cost nothing and keep the text on the device: only their time is saved."""
+
 
 class CurvePoint(msgspec.Struct, frozen=True, kw_only=True):
     """One candidate of the path: what it accepted of the certifying rows and how it fared.
@@ -114,6 +117,7 @@ def certify(
     *,
     max_error: float,
     delta: float,
+    slack: float = LOCAL_FIRST_SLACK,
 ) -> Certification:
     """Certify a ladder (or one rung) on labelled rows that had no part in anything before.
 
@@ -125,6 +129,7 @@ def certify(
         path: the candidates, fixed without these labels.
         max_error: the error to be certified, in (0, 1).
         delta: the chance of a false certificate to spend, in (0, 1).
+        slack: see `choose`.
 
     Raises:
         ValueError: shapes do not match, there is no row, or a number is out of range.
@@ -143,7 +148,7 @@ def certify(
     if not passed.any():
         smallest = _smallest_certifiable(accepted, errors, path, max_error, delta)
         return _nothing(len(score), curve, max_error, delta, smallest)
-    best = choose(accepted, passed, len(score))
+    best = choose(accepted, passed, len(score), slack)
     n, k = int(accepted[best].sum()), int(errors[best].sum())
     low, high = interval(n, len(score))
     return Certification(
@@ -196,20 +201,26 @@ def first_accepting(
     return above
 
 
-def choose(accepted: NDArray[np.int64], passed: NDArray[np.bool_], rows: int) -> int:
-    """The certified point to use: widest coverage, and within a hundredth of it the most local one.
+def choose(
+    accepted: NDArray[np.int64],
+    passed: NDArray[np.bool_],
+    rows: int,
+    slack: float = LOCAL_FIRST_SLACK,
+) -> int:
+    """The certified point to use: widest coverage, and within a little of it the most local one.
 
     Every passed point may be used, since all of them hold at once. Among those within
-    `LOCAL_FIRST_SLACK` of the widest coverage the one that answers most on the bottom rung is taken
+    `slack` of the widest coverage the one that answers most on the bottom rung is taken
     (then the second, and so on), then the wider.
 
     Args:
         accepted: shape (points, rungs).
         passed: shape (points,), at least one True.
         rows: labelled rows.
+        slack: coverage to give up for it, as a share of rows.
     """
     pooled = accepted.sum(axis=1)
-    enough = pooled[passed].max() - LOCAL_FIRST_SLACK * rows
+    enough = pooled[passed].max() - slack * rows
     candidates = np.flatnonzero(passed & (pooled >= enough))
     if accepted.shape[1] == 1:
         candidates = candidates[pooled[candidates] == pooled[candidates].max()]
