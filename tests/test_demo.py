@@ -44,26 +44,39 @@ def test_every_question_is_answered_or_held_back(found: dict[str, Any]) -> None:
     assert found["answered_on_device"] + found["abstained"] == 3080
 
 
-@pytest.mark.parametrize(("target", "coverage"), [("0.05", 0.87), ("0.02", 0.62)])
+@pytest.mark.parametrize(
+    ("task", "target", "coverage"),
+    [("triage", "0.05", 0.87), ("triage", "0.02", 0.62), ("booking", "0.05", 0.4)],
+)
 def test_the_promise_is_kept_on_known_answers(
-    found: dict[str, Any], target: str, coverage: float
+    found: dict[str, Any], task: str, target: str, coverage: float
 ) -> None:
-    """Most questions are answered, and no more of them are wrong than was certified."""
-    one = found["targets"][target]
+    """Most rows are answered, and no more of them are wrong than was certified."""
+    one = found["tasks"][task]["targets"][target]
     assert one["certified_error"] == float(target)
     assert one["measured_error"] <= one["certified_error"]
     assert one["coverage"] >= coverage
 
 
 def test_the_headline_is_the_tasks_own_target(found: dict[str, Any]) -> None:
-    """The top level repeats the 5 % run."""
-    assert {key: found[key] for key in found["targets"]["0.05"]} == found["targets"]["0.05"]
+    """The top level repeats the 5 % run of the first task."""
+    headline = found["tasks"]["triage"]["targets"]["0.05"]
+    assert {key: found[key] for key in headline} == headline
+
+
+def test_both_rungs_answer_and_the_rest_waits_for_people(found: dict[str, Any]) -> None:
+    """The language model answers some of what the student was not sure of, and reads bookings alone."""
+    triage, booking = found["tasks"]["triage"], found["tasks"]["booking"]
+    assert list(triage["answered_by"]) == ["student", "starter"]
+    assert min(triage["answered_by"].values()) > 0
+    assert list(booking["answered_by"]) == ["starter"]
+    assert booking["abstained"] > 0
 
 
 def test_what_was_held_back_can_be_read_by_people(found: dict[str, Any], folder: Path) -> None:
-    """The review queue holds each unanswered question of the headline run, with its text."""
+    """The review queue holds each unanswered row of the headline runs, with its text."""
     lines = (folder / "out" / "review.jsonl").read_text().splitlines()
-    assert len(lines) == found["abstained"]
+    assert len(lines) == sum(task["abstained"] for task in found["tasks"].values())
     assert all(json.loads(line)["text"] for line in lines)
 
 
