@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
+import errno
 import json
 from pathlib import Path
+
+import psutil
+import pytest
 
 from gguf_models import tiny_model
 from rung.config import Settings
 from rung.engines.opening import Engines
-from rung.engines.protocol import KnowsTraining
+from rung.engines.protocol import GenerateRequest, KnowsTraining
 from rung.starter import NAME, training_digests
+from rung.task import Message
 from rung.text import text_digest
 from rung.userfiles.settings import load_settings
 
@@ -45,6 +51,33 @@ def knows(settings: Settings, rung: str, texts: list[str]) -> list[bool]:
     engine = Engines(settings).get(settings.rungs[rung], "triage")
     assert isinstance(engine, KnowsTraining)
     return engine.trained_on(texts).tolist()
+
+
+def test_an_engine_that_fails_to_close_keeps_no_other_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor the processes that models run in."""
+
+    async def fail() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def scene() -> None:
+        settings = opened(tmp_path)
+        engines = Engines(settings)
+        found = [engines.get(settings.rungs[name], "triage") for name in ("copy", "other", "tape")]
+        request = GenerateRequest(messages=(Message("user", "hello"),), max_tokens=1)
+        before = set(psutil.Process().children())
+        await asyncio.gather(*(engine.generate(request) for engine in found[:2]))
+        started = set(psutil.Process().children()) - before
+        assert len(started) == 2
+        for engine in found:
+            monkeypatch.setattr(engine, "aclose", fail)
+        with pytest.raises(OSError, match="No space left"):
+            await engines.aclose()
+        assert not any(child.is_running() for child in started)
+        await engines.aclose()
+
+    asyncio.run(scene())
 
 
 def test_a_copy_of_the_starter_model_and_its_recording_know_its_training_rows(

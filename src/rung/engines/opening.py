@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,13 +41,14 @@ class Engines:
         return self._open[key]
 
     async def aclose(self) -> None:
-        """Close every engine, then end the processes that embedded models ran in."""
-        for engine in self._open.values():
-            await engine.aclose()
-        self._open.clear()
-        if self._shared_fleet is not None:
-            await self._shared_fleet.aclose()
-            self._shared_fleet = None
+        """Close every engine, then end the processes that embedded models ran in; one's failure stops no other's."""
+        async with contextlib.AsyncExitStack() as stack:
+            if self._shared_fleet is not None:
+                stack.push_async_callback(self._shared_fleet.aclose)
+                self._shared_fleet = None
+            while self._open:
+                _, engine = self._open.popitem()
+                stack.push_async_callback(engine.aclose)
 
     def _opened(self, rung: RungSettings, task: str) -> Engine:
         openers: dict[EngineName, Callable[[RungSettings, str], Engine]] = {
@@ -68,7 +70,9 @@ class Engines:
         from rung.starter import NAME, model_path, training_digests  # noqa: PLC0415
 
         path = model_path() if rung.model == STARTER else self._settings.path(rung.model)
-        known = _model_name(path) == NAME  # a quantised copy keeps the name, and knows the same rows by heart
+        known = (
+            _model_name(path) == NAME
+        )  # a quantised copy keeps the name, and knows the same rows by heart
         return LlamaCppEngine(
             self._fleet(),
             parameters_of(path, rung.load, root=self._settings.root),

@@ -20,8 +20,8 @@ from supervised import QUICK, ask, parameters, pid_of, refusal, run, running, un
 
 from rung.engines.llama_cpp.options import SupervisorOptions
 from rung.engines.llama_cpp.role import Role
-from rung.engines.llama_cpp.supervisor import ChildState, Supervisor
-from rung.errors import EngineOverloaded, EngineUnavailable
+from rung.engines.llama_cpp.supervisor import ChildState, Lease, Supervisor
+from rung.errors import EngineOverloaded, EngineTimeout, EngineUnavailable
 
 
 @asynccontextmanager
@@ -172,6 +172,43 @@ def test_a_stopped_scorer_is_ended_while_it_is_leased(tiny: Path) -> None:
                 assert "it did not answer" in (await made.death(lease, within_s=20) or "")
             async with made.lease() as again:
                 assert again.generation == 2
+        finally:
+            await made.aclose()
+
+    run(scene())
+
+
+@pytest.mark.parametrize("how", ["stopped", "busy with another", "gone"])
+def test_a_scorer_whose_caller_gave_up_is_lent_again_only_if_it_turns(tiny: Path, how: str) -> None:
+    """However short the callers' limits are: each would else find it stuck and leave it to the next one."""
+
+    async def give_up(made: Supervisor, lease: Lease) -> None:
+        if how == "stopped":
+            os.kill(pid_of(made), signal.SIGSTOP)
+        elif how == "gone":
+            os.kill(pid_of(made), signal.SIGKILL)
+        raise EngineTimeout("labels were not scored within 0.1 s")
+
+    async def scene() -> None:
+        made = Supervisor(parameters(tiny), Role.SCORER, QUICK)
+        try:
+            with pytest.raises(EngineTimeout):
+                async with made.lease() as lease:
+                    _, writer = await asyncio.open_unix_connection(lease.socket)
+                    if how != "busy with another":
+                        writer.close()
+                    await give_up(made, lease)
+            async with made.lease() as again:
+                assert again.generation == 2
+                expected = "ended by SIGKILL" if how == "gone" else "it did not answer for 1.5 s"
+                assert expected in (made.epitaph(lease) or "")
+            writer.close()
+            for error in (EngineTimeout("slow"), asyncio.CancelledError()):
+                with contextlib.suppress(EngineTimeout, asyncio.CancelledError):
+                    async with made.lease():
+                        raise error
+            async with made.lease() as last:
+                assert (last.generation, made.in_flight) == (2, 1)
         finally:
             await made.aclose()
 

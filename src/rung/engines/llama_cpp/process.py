@@ -12,6 +12,7 @@ import contextlib
 import os
 import secrets
 import selectors
+import signal
 import subprocess
 import sys
 import threading
@@ -175,10 +176,11 @@ class ChildProcess:
         since = 0.0
         if had_been_ready := self.ready.done():
             since = (self._ended_at or time.monotonic()) - _LAST_MOMENTS_S
+        code = self._process.returncode
         return last_words.sentence(
-            self._process.returncode,
+            code,
             [line for said, line in tuple(self._lines) if said >= since],
-            ended_because=self.ended_because,
+            ended_because=self.ended_because if code == -signal.SIGKILL else None,
             had_been_ready=had_been_ready,
         )
 

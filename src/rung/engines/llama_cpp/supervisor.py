@@ -26,7 +26,13 @@ from rung.engines.llama_cpp.parameters import ModelParameters
 from rung.engines.llama_cpp.preflight import Loadable, look_at, prints
 from rung.engines.llama_cpp.process import ChildProcess
 from rung.engines.llama_cpp.role import Role
-from rung.errors import EngineError, EngineOverloaded, EngineUnavailable, ModelError
+from rung.errors import (
+    EngineError,
+    EngineOverloaded,
+    EngineTimeout,
+    EngineUnavailable,
+    ModelError,
+)
 
 __all__ = ["ChildState", "Lease", "Supervisor"]
 
@@ -46,6 +52,7 @@ class _Running:
         self.leases = 0
         self.warm = False
         self.unloaded = False
+        self.suspected = False
         self.watch: asyncio.Task[None] | None = None
 
 
@@ -150,7 +157,8 @@ class Supervisor:
     async def lease(self) -> AsyncIterator[Lease]:
         """A slot of the child, which is started when there is none; slots are given in the order of asking.
 
-        A context that ends without an exception counts as an answer: the child works.
+        A context that ends without an exception counts as an answer: the child works. A SCORER whose caller gave up
+        is not lent again before it has shown that it still turns; one that does not is ended.
 
         Raises:
             EngineUnavailable: the model cannot be loaded, or its child died too often lately; with the reason.
@@ -161,6 +169,10 @@ class Supervisor:
             yield Lease(running.child.socket, running.child.key, running.generation)
             running.warm = True
             self._breaker.answered()
+        except (EngineTimeout, TimeoutError, asyncio.CancelledError):
+            if self.role is Role.SCORER:
+                self._suspect(running)
+            raise
         finally:
             self._release(running)
 
@@ -385,6 +397,23 @@ class Supervisor:
                 watchdog.watch(running.child, self.role, self._options)
             )
             self._keep(running.watch)
+
+    def _suspect(self, running: _Running) -> None:
+        """Find out whether a child whose caller gave up is slow or stuck; its slot is not lent meanwhile."""
+        if self._running is running and not running.suspected:
+            running.suspected = True
+            running.leases += 1
+            self._keep(asyncio.create_task(self._end_if_stuck(running)))
+
+    async def _end_if_stuck(self, running: _Running) -> None:
+        try:
+            if not await watchdog.turns(running.child, self._options.unresponsive_s):
+                running.child.kill(f"it did not answer for {self._options.unresponsive_s:g} s")
+                await running.child.gone()
+                self._note_exit(running)
+        finally:
+            running.suspected = False
+            self._release(running)
 
     def _release(self, running: _Running) -> None:
         running.leases -= 1

@@ -1,7 +1,8 @@
 """Looks at a leased child now and then, and ends one that no longer answers.
 
 A SERVER is asked for its health, which it answers beside its work; a SCORER works on one thing at a time, so only its
-being stopped is looked for. A request that never ends is its caller's to notice (`Supervisor.kill`).
+being stopped is looked for, and after a caller gave up whether it takes the next one. A request to a SERVER that never
+ends is its caller's to notice (`Supervisor.kill`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from rung.engines.llama_cpp.role import Role
 
 _QUESTION = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 _ANSWER = b"HTTP/1.1 200"
+_NO_KEY = bytes(4)  # an empty frame where the key is expected
 
 
 async def watch(child: ChildProcess, role: Role, options: SupervisorOptions) -> None:
@@ -45,6 +47,24 @@ async def _answers(child: ChildProcess, within_s: float) -> bool:
             finally:
                 writer.close()
     return False
+
+
+async def turns(child: ChildProcess, within_s: float) -> bool:
+    """Whether a SCORER is done with the caller before: it takes one who shows no key, and hangs up, or is gone."""
+    try:
+        async with asyncio.timeout(within_s):
+            try:
+                reader, writer = await asyncio.open_unix_connection(child.socket)
+                try:
+                    writer.write(_NO_KEY)
+                    await reader.read(1)
+                finally:
+                    writer.close()
+            except OSError:
+                await child.gone()  # broken connections are seen before the end of their process
+    except TimeoutError:
+        return False
+    return True
 
 
 def _runs(child: ChildProcess) -> bool:
