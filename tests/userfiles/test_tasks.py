@@ -343,3 +343,10 @@ def test_no_folder_of_tasks(settings: Settings) -> None:
     (settings.root / "tasks").rmdir()
     with pytest.raises(ConfigError, match=r"^tasks: cannot read the folder of tasks: No such file"):
         task_paths(settings)
+
+
+def test_a_schema_file_that_nests_without_end_is_a_sentence(settings: Settings) -> None:
+    """Not a traceback: files come from other programs."""
+    Path("tasks/deep.json").write_text('{"not":' * 700 + "true" + "}" * 700, "utf-8")
+    lines = complaint(EXTRACT + 'schema_file = "deep.json"\n', settings)
+    assert any("schema_file 'deep.json' is nested too deep" in line for line in lines)

@@ -99,8 +99,9 @@ class ReplayEngine:
 
     def trained_on(self, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
         """(texts,) whether the recorded engine's model is known to have been trained on each text."""
-        if isinstance(self._inner, KnowsTraining):
-            return self._inner.trained_on(texts)
+        inner: object = self._inner
+        if isinstance(inner, KnowsTraining):
+            return inner.trained_on(texts)
         return np.zeros(len(texts), dtype=np.bool_)
 
     async def generate(self, request: GenerateRequest) -> Generation:

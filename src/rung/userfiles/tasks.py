@@ -252,10 +252,15 @@ class _Reader:
         if text is None:
             return None
         try:
-            return msgspec.json.decode(text)
-        except (msgspec.DecodeError, RecursionError) as error:
+            found: JsonValue = msgspec.json.decode(text)
+            _sorted(found)  # as deep as anything here goes into it
+        except msgspec.DecodeError as error:
             self._mistakes.add(file_key, f"{shown_key(file_key)} {relative!r} is not JSON: {error}")
             return None
+        except RecursionError:
+            self._mistakes.add(file_key, f"{shown_key(file_key)} {relative!r} is nested too deep")
+            return None
+        return found
 
     def _check_schema(self, task: Task) -> None:
         if task.schema is not None:
