@@ -23,6 +23,14 @@ STALLING: dict[str, dict[str, object]] = {
     "repeat window": {"repeat_last_n": HUGE, "repeat_penalty": 1.5},
     "dry window": {"dry_penalty_last_n": HUGE, "dry_multiplier": 1.0},
     "a thousand optional letters": {"grammar": "root ::= " + "[a-z]? " * 1000},
+    "an optional letter a thousand times": {"grammar": "root ::= ([a-z]?){1000}"},
+    "a rule of a letter a thousand times": {
+        "grammar": "root ::= " + "a " * 1000 + "\na ::= [a-z]?"
+    },
+    "a thousand letters or nothing": {"grammar": "root ::= " + '([a-z]|"") ' * 1000},
+    "ten times ten times ten letters": {
+        "grammar": f"root ::= {'b ' * 10}\nb ::= {'a ' * 10}\na ::= {'c ' * 10}\nc ::= [a-z]?"
+    },
 }
 """Sent as they are, these can keep the process busy for minutes."""
 

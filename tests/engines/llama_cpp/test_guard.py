@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from attacks import STALLING
 
 from rung.engines.llama_cpp.guard import (
     MOST_STOPS,
@@ -109,11 +110,72 @@ def test_every_adapter_is_named_or_the_request_is_refused() -> None:
             body_of(completion(adapters=wrong), two)
 
 
-def test_a_written_grammar_with_many_loose_parts_is_refused() -> None:
-    """A thousand optional letters keep the engine busy for minutes a token."""
-    check_written_grammar("root ::= " + "[a-z]? " * 64)
-    with pytest.raises(EngineRefused, match=r"1,000 of the signs"):
-        check_written_grammar("root ::= " + "[a-z]? " * 1000)
+FAIR = {
+    "JSON": r"""
+        root   ::= object
+        value  ::= object | array | string | number | ("true" | "false" | "null") space  # any
+        object ::= "{" space (string ":" space value ("," space string ":" space value)*)? "}" space
+        array  ::= "[" space (value ("," space value)*)? "]" space
+        string ::= "\"" ([^"\\] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4}))* "\"" space
+        number ::= "-"? ([0-9] | [1-9] [0-9]{0,15}) ("." [0-9]+)? ([eE] [-+]? [0-9]{1,3})? space
+        space  ::= | " " | "\n" [ \t]{0,20}
+        """,
+    "a choice of many": "root ::= " + " | ".join(f'"word {number}"' for number in range(1000)),
+    "as many letters as fit": "root ::= [a-z]{0,1000}",
+    "64 optional letters": "root ::= " + "[a-z]? " * 64,
+    "many optional parts apart": 'root ::= ("a"? "b"){200} [a-c]{3} [x]{2,}',
+    "a list": 'root ::= (item "\n")+\nitem ::= "- " [^\n]+',
+    "without an end": 'root ::= "a" root',
+}
+
+
+@pytest.mark.parametrize("name", FAIR)
+def test_a_written_grammar_that_is_quickly_followed_passes(name: str) -> None:
+    """What counts is how much is open at one place, not how long a grammar is."""
+    check_written_grammar(FAIR[name])
+
+
+LOOSE = {
+    **{name: str(body["grammar"]) for name, body in STALLING.items() if "grammar" in body},
+    "one more than is taken": "root ::= " + "[a-z]? " * 65,
+    "parts that pile up": 'root ::= "a" root [b]? | "c"',
+    "many ways of many parts": "root ::= " + "|".join(["[a-z]? " * 60] * 100),
+}
+
+
+@pytest.mark.parametrize("name", LOOSE)
+def test_a_written_grammar_that_leaves_too_much_open_is_refused(name: str) -> None:
+    """A thousand optional letters keep the engine busy for minutes a token, however they are written."""
+    with pytest.raises(EngineRefused, match=r"parts in a row|ways on"):
+        check_written_grammar(LOOSE[name])
+
+
+@pytest.mark.parametrize(
+    ("grammar", "said"),
+    [
+        ('root ::= "a', "line 1 cannot be read"),
+        ('root ::= "a"\n)', "line 2 cannot be read"),
+        ("root ::= (", "line 1 cannot be read"),
+        ("root ::= ?", "line 1 cannot be read"),
+        ('"a"', "line 1 cannot be read"),
+        ("root ::= x", "no rule 'x'"),
+        ('other ::= "a"', "no rule 'root'"),
+        ("root ::= root", "begins with itself"),
+        ("root ::= ([a-z]?)*", "begins with itself"),
+        ('root ::= "a"{100000000}', "more than 50,000 symbols"),
+        ('root ::= "a"{0,100000000}', "more than 50,000 symbols"),
+        ('root ::= "a"' + "?" * 1000, "nested more than 256 deep"),
+        ('root ::= "' + "a" * 70_000 + '"', "70,011 bytes long"),
+        ("%llguidance {}\nstart: " + "(" * 300, "nested 300 deep"),
+    ],
+    ids=range(14),
+)
+def test_a_written_grammar_that_cannot_be_read_is_refused_before_it_is_compiled(
+    grammar: str, said: str
+) -> None:
+    """Where it cannot be read, or which bound it passes."""
+    with pytest.raises(EngineRefused, match=said):
+        check_written_grammar(grammar)
 
 
 def test_nesting_is_never_underrated() -> None:

@@ -11,13 +11,10 @@ import json
 
 import msgspec
 
-from rung.engines.llama_cpp.guard import check_written_grammar
+from rung.engines.llama_cpp.guard import LLGUIDANCE, check_written_grammar
 from rung.engines.protocol import GenerateRequest
 from rung.errors import ConfigError, EngineRefused
 from rung.structured import SchemaPlan, gbnf, gbnf_plan, llguidance_grammar, plan
-
-LLGUIDANCE = "%llguidance"
-"""Begins a grammar in llguidance's notation."""
 
 PROBE_TEXT = '{"bird":"Kestrel ½ \\n"}'
 """What the probe's grammar allows, and nothing else: pieces of words, a character of several bytes, an escape."""
@@ -84,14 +81,18 @@ def _of_schema(schema: str, *, masks: bool) -> Constraint:
         return Constraint(gbnf(held), held.relaxed)
     except ConfigError as error:
         raise EngineRefused(error.message, hint=error.hint) from error
+    except UnicodeEncodeError as error:
+        raise EngineRefused(
+            "the schema holds half of a surrogate pair, which is no character"
+        ) from error
 
 
 def _of_grammar(grammar: str, *, masks: bool) -> Constraint:
     """A caller's grammar; one in llguidance's notation is compiled, the engine itself refuses broken GBNF."""
     if not grammar.strip():
         raise EngineRefused("the grammar is empty")
+    check_written_grammar(grammar)
     if not grammar.startswith(LLGUIDANCE):
-        check_written_grammar(grammar)
         return Constraint(grammar)
     if not masks:
         raise EngineRefused(

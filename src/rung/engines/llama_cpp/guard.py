@@ -11,9 +11,16 @@ import math
 
 import msgspec
 
+from rung.engines.llama_cpp.looseness import check_looseness
 from rung.errors import EngineRefused
 
+LLGUIDANCE = "%llguidance"
+"""Begins a grammar in llguidance's notation."""
+
 MOST_GRAMMAR_BYTES = 512 * 1024
+MOST_WRITTEN_BYTES = 64 * 1024
+"""Longest grammar that a caller may write by hand; those made for schemas are longer."""
+
 MOST_TOKEN_BYTES = 256
 """No known vocabulary has longer tokens."""
 
@@ -29,13 +36,8 @@ MOST_REPEAT_PENALTY = 10.0
 MOST_TEMPERATURE = 10.0
 MOST_SEED = 2**32 - 1
 
-MOST_LOOSE = 64
-"""Repetitions and optional parts in a grammar that a caller wrote: llama.cpp's work grows with the cube of their
-number, 3 s a token at 128 and minutes at 1,000."""
-
 _TOKENS = 2**31
 _CERTAIN = 1e4
-_LOOSE = frozenset("?*+{")
 _OPENING = frozenset("([{")
 _CLOSING = frozenset(")]}")
 
@@ -201,18 +203,31 @@ def _check_stops(stops: tuple[str, ...]) -> None:
             f"stop has {len(stops):,} texts, and at most {MOST_STOPS} are looked for"
         )
     for stop in stops:
-        if not 0 < len(stop.encode("utf-8", "surrogatepass")) <= MOST_STOP_BYTES:
+        if not 0 < len(_utf8(stop, "a text in stop")) <= MOST_STOP_BYTES:
             raise EngineRefused(
                 f"a text in stop must have 1 to {MOST_STOP_BYTES} bytes, not {len(stop):,} characters"
             )
 
 
 def _check_grammar(grammar: str) -> None:
-    size = len(grammar.encode("utf-8", "surrogatepass"))
+    size = len(_utf8(grammar, "the grammar"))
     if size > MOST_GRAMMAR_BYTES:
         raise EngineRefused(
             f"the grammar is {size:,} bytes long, and at most {MOST_GRAMMAR_BYTES:,} are taken"
         )
+    _check_nesting(grammar)
+
+
+def _utf8(text: str, what: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise EngineRefused(
+            f"{what} holds half of a surrogate pair, which is no character"
+        ) from error
+
+
+def _check_nesting(grammar: str) -> None:
     depth = nesting(grammar)
     if depth > MOST_NESTING:
         raise EngineRefused(
@@ -221,17 +236,19 @@ def _check_grammar(grammar: str) -> None:
 
 
 def check_written_grammar(grammar: str) -> None:
-    """Check a grammar in llama.cpp's notation that a caller wrote by hand, beyond what every grammar must keep.
+    """Check a grammar that a caller wrote by hand, beyond what every grammar must keep, before it is compiled.
 
     Raises:
-        EngineRefused: it can keep the engine busy for minutes.
+        EngineRefused: it is too long, nested too deep, or can keep the engine busy for minutes.
     """
-    loose = sum(char in _LOOSE for char in grammar)
-    if loose > MOST_LOOSE:
+    size = len(_utf8(grammar, "the grammar"))
+    if size > MOST_WRITTEN_BYTES:
         raise EngineRefused(
-            f"the grammar has {loose:,} of the signs ? * + {{, and at most {MOST_LOOSE} are taken",
-            hint="ask with a JSON Schema, or write an llguidance grammar",
+            f"the grammar is {size:,} bytes long, and at most {MOST_WRITTEN_BYTES:,} are taken"
         )
+    _check_nesting(grammar)
+    if not grammar.startswith(LLGUIDANCE):
+        check_looseness(grammar)
 
 
 def nesting(text: str) -> int:

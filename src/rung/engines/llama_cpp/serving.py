@@ -38,6 +38,7 @@ from rung.errors import (
     EngineOverloaded,
     EngineRefused,
     EngineTimeout,
+    EngineUnavailable,
     EngineUnsupported,
 )
 from rung.structured import vocabulary_fits
@@ -331,8 +332,8 @@ class Serving:
             patience = Patience(self._timeouts, deadline)
             async for piece in self._answer(client, completion, patience, held):
                 text += piece if isinstance(piece, str) else ""
-        except EngineRefused:
-            return False
+        except (EngineRefused, EngineUnavailable):
+            return False  # a child that died says so to the next question
         return text == constraint.PROBE_TEXT
 
     async def _tells(
