@@ -137,6 +137,7 @@ class LoadSettings(msgspec.Struct, frozen=True):
         gpu_layers: layers that a GPU computes, where there is one.
         pooling: None for a model that does not embed.
         adapters: LoRA adapters by name, their files relative to `rung.toml`.
+        start_s: seconds until a model that is not loaded is given up.
     """
 
     context: int | None = None
@@ -148,6 +149,7 @@ class LoadSettings(msgspec.Struct, frozen=True):
     gpu_layers: int = 0
     pooling: Pooling | None = None
     adapters: Mapping[str, str] = {}
+    start_s: float = 120.0
 
 
 class RungSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -135,7 +135,7 @@ model = "starter"
 engine = "llama_cpp"
 model = "/models/small.gguf"
 adapter = "legal"
-load = { context = 8192, slots = 4, threads = 3, kv_type = "q8_0", pooling = "mean", adapters = { legal = "l.gguf" } }
+load = { context = 8192, slots = 4, threads = 3, kv_type = "q8_0", pooling = "mean", start_s = 300, adapters = { legal = "l.gguf" } }
 [embedded]
 memory_mib = 6000
 idle_s = 60
@@ -156,6 +156,7 @@ idle_s = 60
         slots=4,
         threads=3,
         kv_type=KvType.Q8_0,
+        start_s=300,
         pooling=Pooling.MEAN,
         adapters={"legal": "l.gguf"},
     )

@@ -177,6 +177,9 @@ class LoadTable(Table, frozen=True):
             extra={"must": "a table of names and paths below this file's folder"},
         ),
     ] = msgspec.field(default_factory=dict)
+    start_s: Annotated[
+        Seconds, Meta(description="Seconds until a model that is not loaded is given up.")
+    ] = LoadSettings().start_s
 
 
 class RungTable(Table, frozen=True):

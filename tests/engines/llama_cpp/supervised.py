@@ -72,6 +72,12 @@ def pid_of(supervisor: Supervisor) -> int:
     return supervisor.pid
 
 
+def limits_of(pid: int) -> dict[str, list[str]]:
+    """The soft and the hard limit of a process for everything that is limited."""
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    return {line[:25].strip(): line[25:].split()[:2] for line in lines}
+
+
 def running(pid: int) -> bool:
     """Whether a process is there and is no zombie."""
     try:

@@ -24,7 +24,8 @@ def test_a_file_that_cannot_be_read_is_told_of_when_it_is_loaded(tmp_path: Path)
 
 def test_threads_are_there_and_adapters_lie_below_the_project(tmp_path: Path) -> None:
     """Paths in rung.toml are relative to it; a child gets absolute ones."""
-    load = LoadSettings(adapters={"legal": "lora/legal.gguf"})
+    load = LoadSettings(adapters={"legal": "lora/legal.gguf"}, start_s=7)
     found = parameters_of(tmp_path / "none.gguf", load, root=tmp_path)
     assert found.threads >= 1
+    assert found.start_s == 7
     assert found.adapters == (Adapter("legal", str(tmp_path / "lora" / "legal.gguf")),)

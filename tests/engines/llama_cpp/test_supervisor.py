@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from supervised import QUICK, ask, parameters, pid_of, refusal, run, running, until
+from supervised import QUICK, ask, limits_of, parameters, pid_of, refusal, run, running, until
 
 from rung.engines.llama_cpp.options import SupervisorOptions
 from rung.engines.llama_cpp.role import Role
@@ -99,16 +99,23 @@ def test_a_child_gets_no_secrets(tiny: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_child_has_limits(tiny: Path) -> None:
-    """Its address space is bounded, and it leaves no memory dump."""
+    """Its address space is bounded by what its model should need, and it leaves no memory dump."""
 
-    async def scene() -> str:
-        async with supervisor(tiny, memory_mib=2048) as made, made.lease():
-            return (Path("/proc") / str(pid_of(made)) / "limits").read_text()
+    async def scene(**others: object) -> tuple[int, int]:
+        async with supervisor(tiny, **others) as made, made.lease() as lease:
+            assert (await ask(lease))["tokens_predicted"] == 4
+            limits = limits_of(pid_of(made))
+            assert limits["Max core file size"] == ["0", "0"]
+            soft, hard = limits["Max address space"]
+            assert soft == hard
+            return int(soft), made.memory_bytes
 
-    limits = {line[:25].strip(): line[25:].split()[:2] for line in run(scene()).splitlines()}
-    most = str(2048 * 1024 * 1024 + tiny.stat().st_size)
-    assert limits["Max address space"] == [most, most]
-    assert limits["Max core file size"] == ["0", "0"]
+    small, estimate = run(scene(slots=1))
+    assert estimate + (1 << 30) < small < estimate + (4 << 30)
+    large, more = run(scene(context=2048, slots=64))
+    assert large - small > more - estimate > 100 << 20
+    asked, _ = run(scene(slots=1, memory_mib=2048))
+    assert asked == 2048 * 1024 * 1024 + tiny.stat().st_size
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])

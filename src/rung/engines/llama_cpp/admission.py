@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Protocol
 
 
@@ -21,6 +22,10 @@ class Admission(Protocol):
         """
         ...
 
+    def most(self) -> int:
+        """Bytes that one model may ever take."""
+        ...
+
     def changed(self) -> None:
         """A lease ended or a child is gone: there may be room."""
         ...
@@ -31,6 +36,10 @@ class Anywhere:
 
     async def admit(self, model: str, needed: int) -> None:
         """There is nothing to weigh."""
+
+    def most(self) -> int:
+        """Any number."""
+        return sys.maxsize
 
     def changed(self) -> None:
         """Nobody waits."""

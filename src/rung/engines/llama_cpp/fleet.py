@@ -6,6 +6,7 @@ The one that was used longest ago leaves first, and never one that is in use. Ea
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import msgspec
 
@@ -93,6 +94,10 @@ class Fleet:
                 hint="try again later, raise the budget, or choose smaller models",
             ) from None
         self._look()
+
+    def most(self) -> int:
+        """Bytes that one model may ever take: the budget, or any number."""
+        return sys.maxsize if self._budget is None else self._budget
 
     def changed(self) -> None:
         """A lease ended or a child is gone: those who wait for room look again."""

@@ -1,11 +1,12 @@
 """How much memory a loaded model will take, estimated from its file before it is loaded.
 
-An estimate for deciding what fits, on the high side for dense models; the child's hard limit is another thing
-(`ModelParameters.memory_mib`).
+An estimate for deciding what fits, on the high side for dense models, and from it what the child is never to exceed.
 """
 
 from __future__ import annotations
 
+import os
+import resource
 from pathlib import Path
 
 from rung.config import KvType
@@ -15,6 +16,12 @@ from rung.engines.llama_cpp.parameters import ModelParameters
 _PROCESS_BYTES = (
     80 * 1024 * 1024
 )  # interpreter, library and graph of a small model: 47 to 70 MiB measured
+_RESERVED_BYTES = 1024 * 1024 * 1024
+"""Address space of a child with a small model: libraries, allocator, interpreter; 370 to 780 MiB measured."""
+
+_STACK_BYTES = 8 * 1024 * 1024
+_LAYERS_LOOKED_AT = 512
+_TENSORS_PER_LAYER = 16  # each is checked by a thread of its own while it is loaded
 _CONTEXT_STEP = 256  # the engine rounds each slot's context up to this
 
 _BYTES_PER_ELEMENT = {KvType.F16: 2.0, KvType.Q8_0: 34 / 32, KvType.Q4_0: 18 / 32}
@@ -27,6 +34,25 @@ def footprint(file: ModelFile, parameters: ModelParameters) -> int:
         + _cache_bytes(file, parameters)
         + _working_bytes(file, parameters)
     )
+
+
+def limit(file: ModelFile, parameters: ModelParameters) -> int:
+    """Bytes of memory that the model is never to exceed: the estimate with a margin.
+
+    The margin holds the whole attention matrix of a batch, which is written out for models without flash attention.
+    """
+    heads = max(file.numbers("attention.head_count", _LAYERS_LOOKED_AT))
+    attention = 4 * parameters.batch_tokens * parameters.context * parameters.slots * heads
+    return footprint(file, parameters) * 5 // 4 + attention
+
+
+def reserved(file: ModelFile, parameters: ModelParameters) -> int:
+    """Bytes of address space beyond that: the mapped files, and stacks of threads, which are hardly used."""
+    threads = (os.cpu_count() or 1) + 2 * parameters.threads + parameters.slots
+    threads += _TENSORS_PER_LAYER * file.number("block_count")
+    stack, _ = resource.getrlimit(resource.RLIMIT_STACK)
+    stack = _STACK_BYTES if stack == resource.RLIM_INFINITY else max(stack, _STACK_BYTES)
+    return files_bytes(file, parameters) + _RESERVED_BYTES + threads * stack
 
 
 def files_bytes(file: ModelFile, parameters: ModelParameters) -> int:

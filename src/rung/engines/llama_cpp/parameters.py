@@ -44,7 +44,7 @@ class ModelParameters(msgspec.Struct, frozen=True, kw_only=True):
         gpu_layers: layers that a GPU computes, where the wheel has one.
         pooling: None for models that do not embed.
         adapters: chosen by name per request; none is applied unless asked for.
-        memory_mib: address space the child may take beyond the model's files.
+        memory_mib: address space the child may take beyond the model's files; None for what its estimate allows.
         start_s: seconds until a child that is not ready is given up.
     """
 
@@ -58,8 +58,8 @@ class ModelParameters(msgspec.Struct, frozen=True, kw_only=True):
     gpu_layers: int = 0
     pooling: Pooling | None = None
     adapters: tuple[Adapter, ...] = ()
-    memory_mib: int = 16_384
-    start_s: float = 120.0
+    memory_mib: int | None = None
+    start_s: float = LoadSettings().start_s
 
 
 def parameters_of(path: Path, load: LoadSettings, *, root: Path) -> ModelParameters:
@@ -83,6 +83,7 @@ def parameters_of(path: Path, load: LoadSettings, *, root: Path) -> ModelParamet
         adapters=tuple(
             Adapter(name, str((root / file).absolute())) for name, file in load.adapters.items()
         ),
+        start_s=load.start_s,
     )
 
 

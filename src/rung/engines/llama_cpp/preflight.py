@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from rung.config import FlashAttention, KvType
-from rung.engines.llama_cpp.footprint import files_bytes, footprint
+from rung.engines.llama_cpp.footprint import files_bytes, footprint, limit, reserved
 from rung.engines.llama_cpp.memory import MemoryReading
 from rung.engines.llama_cpp.model_file import (
     Fingerprint,
@@ -39,11 +39,15 @@ class Loadable(msgspec.Struct, frozen=True):
         prints: of the model's and its adapters' files.
         needed: estimated bytes of memory.
         files_bytes: bytes of the files.
+        limit: bytes of memory that it is never to exceed.
+        reserved: bytes of address space that it takes beyond its memory.
     """
 
     prints: tuple[Fingerprint, ...]
     needed: int
     files_bytes: int
+    limit: int
+    reserved: int
 
 
 def look_at(parameters: ModelParameters, memory: MemoryReading) -> Loadable:
@@ -72,6 +76,8 @@ def look_at(parameters: ModelParameters, memory: MemoryReading) -> Loadable:
         (file.fingerprint, *(adapter.fingerprint for adapter in adapters)),
         needed,
         files_bytes(file, parameters),
+        limit(file, parameters),
+        reserved(file, parameters),
     )
 
 
@@ -83,7 +89,7 @@ def check_bounds(parameters: ModelParameters) -> None:
     """
     for name, (least, most) in _BOUNDS.items():
         value = getattr(parameters, name)
-        if not least <= value <= most:
+        if value is not None and not least <= value <= most:
             raise ModelError(f"{name} = {value} is not within {least} and {most}")
     if parameters.kv_type is not KvType.F16 and parameters.flash_attention is FlashAttention.OFF:
         raise ModelError(

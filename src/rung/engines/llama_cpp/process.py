@@ -246,6 +246,7 @@ def _environment(threads: int) -> dict[str, str]:
         "OMP_NUM_THREADS": str(threads),
         "GOMP_SPINCOUNT": "0",  # spinning threads starve each other on a busy machine
         "GGML_NO_BACKTRACE": "1",  # or an abort starts a debugger
+        "MALLOC_ARENA_MAX": "4",  # or each thread reserves 64 MiB of address space
     }
 
 

@@ -330,13 +330,12 @@ class Supervisor:
     async def _launch(self, loadable: Loadable) -> _Running:
         """Start the process; it is ended when it is not ready in time or this is cancelled."""
         self._generation += 1
-        memory = loadable.files_bytes + self.parameters.memory_mib * 1024 * 1024
         child = ChildProcess(
             self.parameters,
             self.role,
             folder=self._folder.path(),
             generation=self._generation,
-            address_space=None if self.parameters.gpu_layers else memory,
+            address_space=self._address_space(loadable),
         )
         try:
             if await child.loaded(within_s=self.parameters.start_s):
@@ -355,6 +354,14 @@ class Supervisor:
             f"{self._name} could not be loaded: {why}",
             hint="check that the file is whole and made for this engine",
         )
+
+    def _address_space(self, loadable: Loadable) -> int | None:
+        """Bytes of address space for the child; any for a GPU's driver, which maps far more than it uses."""
+        if self.parameters.gpu_layers:
+            return None
+        if self.parameters.memory_mib is not None:
+            return loadable.files_bytes + self.parameters.memory_mib * 1024 * 1024
+        return min(loadable.limit, self._admission.most(), self._memory().total) + loadable.reserved
 
     def _adopt(self, child: ChildProcess, loadable: Loadable) -> _Running:
         """The child is ready: from here on its end is a crash."""
