@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import importlib.metadata
 import time
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ from rung.engines.llama_cpp.patience import Deadline, Patience
 from rung.engines.llama_cpp.scoring.availability import LIBRARY, ScorerUnavailable, check_version
 from rung.engines.llama_cpp.scoring.client import ScoringClient
 from rung.engines.llama_cpp.scoring.wire import ModelFacts, ScoreRequest
-from rung.engines.llama_cpp.serving import Found, Serving, slot
+from rung.engines.llama_cpp.serving import Found, Serving, slot, too_late_for
 from rung.engines.llama_cpp.supervisor import Supervisor
 from rung.engines.llama_cpp.template import (
     ChatFormat,
@@ -91,6 +92,7 @@ class Classifying:
         adapter: str | None,
         timeouts: Timeouts,
     ) -> None:
+        self._scorer = scorer
         self._serving = serving
         self._context = serving.bounds.context
         self._direct = _Direct(scorer, files, form, adapter, self._context)
@@ -117,7 +119,9 @@ class Classifying:
             EngineError: the model cannot be loaded or asked.
         """
         deadline = deadline or self._serving.deadline()
-        async with deadline.bounded(), self._settling:
+        async with contextlib.AsyncExitStack() as stack:
+            async with deadline.bounded(too_late_for(self._scorer)):
+                await stack.enter_async_context(self._settling)
             if self._tells is None and self._refused is None:
                 try:
                     self._tells = await self._direct.probe(deadline)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -372,6 +372,16 @@ async def slot(
         EngineError: there is no child.
     """
 
+    async with contextlib.AsyncExitStack() as stack:
+        async with deadline.bounded(too_late_for(supervisor)):
+            lease = await stack.enter_async_context(supervisor.lease())
+        files.check(supervisor.role, lease.generation)
+        yield lease
+
+
+def too_late_for(supervisor: Supervisor) -> Callable[[Deadline], EngineError]:
+    """Makes the error of a call whose limit passed while it waited for a child or for its turn."""
+
     def late(deadline: Deadline) -> EngineError:
         waited = f"{deadline.who}: the total limit of {deadline.seconds:g} s passed while"
         if supervisor.state is ChildState.LOADING:
@@ -384,11 +394,7 @@ async def slot(
             hint="send fewer requests at once, or give the model more slots",
         )
 
-    async with contextlib.AsyncExitStack() as stack:
-        async with deadline.bounded(late):
-            lease = await stack.enter_async_context(supervisor.lease())
-        files.check(supervisor.role, lease.generation)
-        yield lease
+    return late
 
 
 def no_embeddings(name: str) -> EngineUnsupported:
