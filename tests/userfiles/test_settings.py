@@ -135,7 +135,14 @@ model = "starter"
 engine = "llama_cpp"
 model = "/models/small.gguf"
 adapter = "legal"
-load = { context = 8192, slots = 4, threads = 3, kv_type = "q8_0", pooling = "mean", start_s = 300, adapters = { legal = "l.gguf" } }
+[rungs.small.load]
+context = 8192
+slots = 4
+threads = 3
+kv_type = "q8_0"
+pooling = "mean"
+adapters = { legal = "l.gguf" }
+start_s = 300
 [embedded]
 memory_mib = 6000
 idle_s = 60

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +38,11 @@ def run(work: Coroutine[object, object, Result]) -> Result:
             return await work
 
     return asyncio.run(bounded())
+
+
+async def together(scenes: Iterable[Coroutine[object, object, None]]) -> None:
+    """Scenes that have nothing to do with each other, at once: most of what they do is wait."""
+    await asyncio.gather(*scenes)
 
 
 async def ask(lease: Lease, **body: object) -> dict[str, Any]:  # Any: JSON

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from supervised import QUICK, ask, parameters, refusal, run, running
+from supervised import QUICK, ask, parameters, refusal, run, running, together
 
 from gguf_models import tiny_lora, tiny_model, vocabulary
 from rung.config import FlashAttention, KvType
@@ -17,6 +18,8 @@ from rung.engines.llama_cpp.memory import Memory
 from rung.engines.llama_cpp.parameters import Adapter
 from rung.engines.llama_cpp.process import ChildProcess
 from rung.engines.llama_cpp.role import Role
+from rung.engines.llama_cpp.scoring.client import ScoringClient
+from rung.engines.llama_cpp.scoring.wire import ScoreRequest
 from rung.engines.llama_cpp.supervisor import ChildState, Supervisor
 from rung.errors import EngineError, EngineUnavailable
 
@@ -116,6 +119,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"damage": {"output_norm.weight": np.full(256, np.nan, np.float32)}},
         "tensor 'output_norm.weight' has invalid data",
     ),
+    "two tokens with one text": (
+        {"extra": {"tokenizer.ggml.tokens": [*vocabulary()[0][:1], *vocabulary()[0][:-1]]}},
+        "was ended by SIGABRT: llama-vocab.cpp",
+    ),
+    "double-precision weights": (
+        {"damage": {"output.weight": np.zeros((len(vocabulary()[0]), 256), np.float64)}},
+        "was ended by SIGSEGV",
+    ),
     "weights of a type nothing computes with": (
         {"damage": {"output.weight": np.zeros((len(vocabulary()[0]), 256), np.int32)}},
         "was ended by SIGSEGV",
@@ -135,6 +146,76 @@ def test_a_model_that_breaks_the_engine_is_refused(tmp_path: Path, name: str) ->
     assert "wrong.gguf" in str(error)
     assert expected in str(error)
     assert "/workspace/" not in str(error)
+
+
+async def scores(made: Supervisor) -> EngineError | None:
+    """What asking a scorer ends with, None for numbers."""
+    try:
+        async with made.lease() as lease:
+            client = ScoringClient(lease, epitaph=lambda: made.epitaph(lease))
+            request = ScoreRequest((1, 2, 3), ("my card",), (4,), (((5,),), ((6,),)))
+            await client.score(request, timeout_s=20)
+    except EngineError as error:
+        return error
+    return None
+
+
+def test_no_damaged_file_does_harm_to_scoring(tiny: Path, tmp_path: Path) -> None:
+    """It is refused, costs a child that says what ended it, or is scored where the damage does not matter."""
+    paths = [tmp_path / f"{number}.gguf" for number in range(len(CUT) + len(WRONG))]
+    for path, (damage, _) in zip(paths, CUT.values(), strict=False):
+        path.write_bytes(damage(tiny.read_bytes()))
+    for path, (changes, _) in zip(paths[len(CUT) :], WRONG.values(), strict=True):
+        tiny_model(path, **changes)
+    names = dict(zip(paths, (*CUT, *WRONG), strict=True))
+    harmless = set[str]()
+
+    async def scene(some: list[Path]) -> None:
+        for path in some:
+            made = Supervisor(parameters(path), Role.SCORER, QUICK)
+            try:
+                error = await scores(made)
+                if error is None:
+                    harmless.add(names[path])
+                else:
+                    assert path.name in str(error) or "the engine process was ended by" in str(
+                        error
+                    )
+            finally:
+                await made.aclose()
+
+    run(together(scene(paths[start::3]) for start in range(3)))
+    assert harmless <= {
+        "a template nested too deep",
+        "weights that are no numbers",
+        "half-precision norms",
+    }
+
+
+def test_a_file_that_is_cut_while_it_is_loaded_costs_an_error(tmp_path: Path) -> None:
+    """Its pages are gone from under the engine: the child ends, its caller and the next one learn why."""
+
+    async def scene(role: Role) -> None:
+        # large enough that its weights are not all in memory of the child's own
+        path = tiny_model(tmp_path / f"{role.name}.gguf", dim=512, layers=4)
+        made = Supervisor(parameters(path), role, QUICK)
+        try:
+            async with made.lease() as lease:
+                os.truncate(path, 4096)
+                if role is Role.SERVER:
+                    with pytest.raises(ValueError, match="Expecting value"):
+                        await ask(lease)
+                else:
+                    client = ScoringClient(lease, epitaph=lambda: made.epitaph(lease))
+                    with pytest.raises(EngineUnavailable, match="ended by SIGBUS"):
+                        request = ScoreRequest((1,), ("my card",), (4,), (((5,),), ((6,),)))
+                        await client.score(request, timeout_s=20)
+                assert await made.death(lease) == "the engine process was ended by SIGBUS"
+            assert "ends inside its header" in str(await refusal(made))
+        finally:
+            await made.aclose()
+
+    run(together(scene(role) for role in Role))
 
 
 def test_a_model_that_never_gets_ready_is_given_up(tmp_path: Path) -> None:

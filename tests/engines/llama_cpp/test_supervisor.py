@@ -16,20 +16,31 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from supervised import QUICK, ask, limits_of, parameters, pid_of, refusal, run, running, until
+from supervised import (
+    QUICK,
+    ask,
+    limits_of,
+    parameters,
+    pid_of,
+    refusal,
+    run,
+    running,
+    together,
+    until,
+)
 
 from rung.engines.llama_cpp.options import SupervisorOptions
 from rung.engines.llama_cpp.role import Role
-from rung.engines.llama_cpp.supervisor import ChildState, Lease, Supervisor
+from rung.engines.llama_cpp.supervisor import ChildState, Supervisor
 from rung.errors import EngineOverloaded, EngineTimeout, EngineUnavailable
 
 
 @asynccontextmanager
 async def supervisor(
-    path: Path, options: SupervisorOptions = QUICK, **others: object
+    path: Path, options: SupervisorOptions = QUICK, role: Role = Role.SERVER, **others: object
 ) -> AsyncIterator[Supervisor]:
     """A supervisor that is closed at the end."""
-    made = Supervisor(parameters(path, **others), Role.SERVER, options)
+    made = Supervisor(parameters(path, **others), role, options)
     try:
         yield made
     finally:
@@ -153,58 +164,39 @@ def test_a_death_is_not_explained_with_what_a_caller_wrote(tiny: Path) -> None:
 
 
 def test_a_stopped_child_is_ended_while_it_is_leased(tiny: Path) -> None:
-    """SIGSTOP in the middle of a lease: the watchdog ends the child, the next lease works."""
+    """SIGSTOP in the middle of a lease: the next one works. A scorer answers nobody while it works, a server does."""
 
-    async def scene() -> None:
-        async with supervisor(tiny) as made:
+    async def scene(role: Role) -> None:
+        async with supervisor(tiny, role=role, slots=1) as made:
             async with made.lease() as lease:
+                assert made.state is ChildState.SATURATED
                 os.kill(pid_of(made), signal.SIGSTOP)
                 expected = "the engine process was ended because it did not answer for 1.5 s"
                 assert await made.death(lease, within_s=20) == expected
             async with made.lease() as again:
-                assert (await ask(again))["tokens_predicted"] == 4
-
-    run(scene())
-
-
-def test_a_stopped_scorer_is_ended_while_it_is_leased(tiny: Path) -> None:
-    """It answers nobody while it works, so it is looked at from outside."""
-
-    async def scene() -> None:
-        made = Supervisor(parameters(tiny), Role.SCORER, QUICK)
-        try:
-            async with made.lease() as lease:
-                assert made.state is ChildState.SATURATED
-                os.kill(pid_of(made), signal.SIGSTOP)
-                assert "it did not answer" in (await made.death(lease, within_s=20) or "")
-            async with made.lease() as again:
                 assert again.generation == 2
-        finally:
-            await made.aclose()
 
-    run(scene())
+    run(together(scene(role) for role in Role))
 
 
-@pytest.mark.parametrize("how", ["stopped", "busy with another", "gone"])
-def test_a_scorer_whose_caller_gave_up_is_lent_again_only_if_it_turns(tiny: Path, how: str) -> None:
+def test_a_scorer_whose_caller_gave_up_is_lent_again_only_if_it_turns(tiny: Path) -> None:
     """However short the callers' limits are: each would else find it stuck and leave it to the next one."""
 
-    async def give_up(made: Supervisor, lease: Lease) -> None:
+    async def give_up(made: Supervisor, how: str) -> None:
         if how == "stopped":
             os.kill(pid_of(made), signal.SIGSTOP)
         elif how == "gone":
             os.kill(pid_of(made), signal.SIGKILL)
         raise EngineTimeout("labels were not scored within 0.1 s")
 
-    async def scene() -> None:
-        made = Supervisor(parameters(tiny), Role.SCORER, QUICK)
-        try:
+    async def scene(how: str) -> None:
+        async with supervisor(tiny, role=Role.SCORER) as made:
             with pytest.raises(EngineTimeout):
                 async with made.lease() as lease:
                     _, writer = await asyncio.open_unix_connection(lease.socket)
                     if how != "busy with another":
                         writer.close()
-                    await give_up(made, lease)
+                    await give_up(made, how)
             async with made.lease() as again:
                 assert again.generation == 2
                 expected = "ended by SIGKILL" if how == "gone" else "it did not answer for 1.5 s"
@@ -216,10 +208,8 @@ def test_a_scorer_whose_caller_gave_up_is_lent_again_only_if_it_turns(tiny: Path
                         raise error
             async with made.lease() as last:
                 assert (last.generation, made.in_flight) == (2, 1)
-        finally:
-            await made.aclose()
 
-    run(scene())
+    run(together(scene(how) for how in ("stopped", "busy with another", "gone")))
 
 
 def test_a_child_that_works_hard_is_left_alone(tiny: Path) -> None:
