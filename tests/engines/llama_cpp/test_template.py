@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from rung.engines.llama_cpp import template
 from rung.engines.llama_cpp.template import ChatFormat, PromptWriter, Tokens, broken
 from rung.errors import EngineRefused, EngineUnsupported
 from rung.task import Message
@@ -150,3 +151,13 @@ def test_a_template_that_repeats_the_last_text_has_no_frame() -> None:
     writer = PromptWriter(ChatFormat("{{ messages[0].content }}</s>{{ messages[0].content }}"))
     with pytest.raises(EngineUnsupported, match="more than once"):
         asyncio.run(writer.frame((Message("user", "x"),), Letters()))
+
+
+def test_the_renderer_is_told_where_libraries_are_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An interpreter whose libraries lie elsewhere starts; no key of anybody reaches a model's template."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/opt/python/lib")
+    monkeypatch.setenv("SOME_API_KEY", "secret")
+    assert template._environment()["LD_LIBRARY_PATH"] == "/opt/python/lib"
+    assert set(template._environment()) <= {"LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"}

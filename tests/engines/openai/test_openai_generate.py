@@ -8,7 +8,7 @@ import pytest
 from openai_requests import ask, rung, using
 
 from rung.engines.protocol import Finish, Generation
-from rung.errors import EngineProtocolError, EngineTruncated
+from rung.errors import EngineProtocolError, EngineTruncated, EngineUnsupported
 from rung.receipt import Usage
 from upstream import Call, Fault, Mode, Token, Upstream
 
@@ -46,6 +46,22 @@ def test_only_named_fields_are_sent() -> None:
     }
     assert call.key == "row-7"
     assert "Authorization" not in call.headers
+
+
+def test_stop_texts_are_sent() -> None:
+    """The server ends the answer there."""
+    with Upstream() as upstream:
+        one(upstream, stop=("\n", "END"))
+    assert upstream.chats[0].body["stop"] == ["\n", "END"]
+
+
+@pytest.mark.parametrize("changes", [{"grammar": 'root ::= "a"'}, {"adapter": "loud"}])
+def test_what_the_protocol_has_no_word_for_is_refused(changes: dict[str, str]) -> None:
+    """An answer without the grammar or the adapter would be another one; nothing is sent."""
+    with Upstream() as upstream:
+        with pytest.raises(EngineUnsupported, match="not told of one"):
+            one(upstream, **changes)
+        assert not upstream.chats
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])

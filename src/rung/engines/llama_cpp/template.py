@@ -8,6 +8,7 @@ A text runs on to the plain template text beside it, so that the tokens are thos
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 from collections.abc import Sequence, Set
@@ -26,6 +27,7 @@ MOST_TEMPLATE_BYTES = 512 * 1024
 ROLES = ("system", "user", "assistant")
 
 _RENDER_S = 10.0
+_LIBRARY_PATHS = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _HOLE = "\ue002"  # stands for the content that a frame leaves open
 _BOS, _EOS = "\ue003", "\ue004"  # stand for the tokens that templates know by name
 _MARK = re.compile("\ue000([0-9]+)\ue001")
@@ -346,6 +348,11 @@ def _joined(parts: Sequence[Tokens]) -> Tokens:
     return tuple(token for part in parts for token in part)
 
 
+def _environment() -> dict[str, str]:
+    """Nothing but where libraries are: an interpreter outside the usual places does not start without."""
+    return {name: os.environ[name] for name in _LIBRARY_PATHS if name in os.environ}
+
+
 async def _in_own_process(job: Job) -> Rendered:
     """Render where a hostile template can only hurt itself.
 
@@ -359,7 +366,7 @@ async def _in_own_process(job: Job) -> Rendered:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            env={},
+            env=_environment(),
             start_new_session=True,
         )
     except OSError as error:

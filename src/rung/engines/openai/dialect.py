@@ -34,12 +34,14 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
         max_tokens: longest answer.
         response_format: schema to hold the answer to, None for free text.
         top_logprobs: alternatives to ask for at each token, 0 for no token evidence.
+        stop: texts that end the answer.
     """
 
     messages: tuple[Message, ...]
     max_tokens: int
     response_format: wire.ResponseFormat | None = None
     top_logprobs: int = 0
+    stop: tuple[str, ...] = ()
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -75,6 +77,7 @@ class Dialect(msgspec.Struct, frozen=True):
                 response_format=ask.response_format,
                 logprobs=ask.top_logprobs > 0,
                 top_logprobs=ask.top_logprobs or None,
+                stop=ask.stop,
             )
         )
 

@@ -110,8 +110,10 @@ class OpenAIEngine:
         """One generation, held to its schema where the server does that.
 
         Raises:
+            EngineUnsupported: a grammar or an adapter is asked for, which this protocol has no word for.
             EngineError: the attempt failed; see `rung.errors` for the kinds.
         """
+        _check_supported(request)
         held, top = None, 0
         async with self._calls.asking(request.timeout_s):
             if request.schema is not None and await self._probes.json_schema():
@@ -123,6 +125,7 @@ class OpenAIEngine:
             max_tokens=request.max_tokens,
             response_format=held,
             top_logprobs=top,
+            stop=request.stop,
         )
         async with self._calls.slots:
             return await self._calls.chat(
@@ -268,6 +271,15 @@ class OpenAIEngine:
             raise faults.not_the_protocol(url, "with other than one embedding for each text")
         self._embeds = Support.YES
         return vectors
+
+
+def _check_supported(request: GenerateRequest) -> None:
+    for what, value in (("a grammar", request.grammar), ("an adapter", request.adapter)):
+        if value is not None:
+            raise EngineUnsupported(
+                f"{what} is asked for, and an OpenAI-compatible server is not told of one",
+                hint="ask with a JSON Schema, or let an embedded model answer",
+            )
 
 
 def _read_row(form: _Form, generation: Generation, latency_ms: float) -> _Row:

@@ -50,6 +50,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     response_format: ResponseFormat | None = None
     logprobs: bool = False
     top_logprobs: int | None = None
+    stop: tuple[str, ...] = ()
 
 
 class EmbeddingsRequest(msgspec.Struct, frozen=True):
