@@ -107,6 +107,16 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"extra": {"llama.expert_count": 10**6, "llama.expert_used_count": 10**6}},
         "LLAMA_MAX_EXPERTS",
     ),
+    "negative sizes": (
+        {
+            "extra": {
+                "llama.attention.head_count": -1,
+                "llama.attention.head_count_kv": -(10**6),
+                "llama.feed_forward_length": -(10**6),
+            }
+        },
+        "has wrong type i32 but expected type u32",
+    ),
     "another hidden size": ({"extra": {"llama.embedding_length": 512}}, "the engine refused it"),
     "no tokens": ({"extra": {"tokenizer.ggml.tokens": None}}, "cannot find tokenizer vocab"),
     "no way to split words": ({"extra": {"tokenizer.ggml.pre": None}}, "tokenizer.ggml.pre"),

@@ -31,8 +31,8 @@ def footprint(file: ModelFile, parameters: ModelParameters) -> int:
     """Bytes that the model will take once it is loaded: weights, key-value cache, working memory."""
     return (
         files_bytes(file, parameters)
-        + _cache_bytes(file, parameters)
-        + _working_bytes(file, parameters)
+        + max(0, _cache_bytes(file, parameters))  # a damaged file may name negative sizes
+        + max(_PROCESS_BYTES, _working_bytes(file, parameters))
     )
 
 
@@ -41,7 +41,7 @@ def limit(file: ModelFile, parameters: ModelParameters) -> int:
 
     The margin holds the whole attention matrix of a batch, which is written out for models without flash attention.
     """
-    heads = max(file.numbers("attention.head_count", _LAYERS_LOOKED_AT))
+    heads = max((0, *file.numbers("attention.head_count", _LAYERS_LOOKED_AT)))
     attention = 4 * parameters.batch_tokens * parameters.context * parameters.slots * heads
     return footprint(file, parameters) * 5 // 4 + attention
 
@@ -49,7 +49,7 @@ def limit(file: ModelFile, parameters: ModelParameters) -> int:
 def reserved(file: ModelFile, parameters: ModelParameters) -> int:
     """Bytes of address space beyond that: the mapped files, and stacks of threads, which are hardly used."""
     threads = (os.cpu_count() or 1) + 2 * parameters.threads + parameters.slots
-    threads += _TENSORS_PER_LAYER * file.number("block_count")
+    threads += _TENSORS_PER_LAYER * max(0, file.number("block_count"))
     stack, _ = resource.getrlimit(resource.RLIMIT_STACK)
     stack = _STACK_BYTES if stack == resource.RLIM_INFINITY else max(stack, _STACK_BYTES)
     return files_bytes(file, parameters) + _RESERVED_BYTES + threads * stack
