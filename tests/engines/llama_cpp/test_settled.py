@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from embedded import TRIAGE, ask, classify, using
 
-from gguf_models import tiny_lora, tiny_model
+from gguf_models import tiny_lora, tiny_model, vocabulary
 from rung.config import Pooling
 from rung.engines.llama_cpp.engine import LlamaCppEngine
 from rung.engines.llama_cpp.parameters import Adapter
@@ -108,22 +108,18 @@ def test_a_rung_with_an_adapter_does_not_embed(tiny: Path, tmp_path: Path) -> No
 
 
 def test_a_text_that_spells_the_format_fails_alone(tmp_path: Path) -> None:
-    """Where a template's marks are plain tokens, the other texts are scored, and the same way as ever."""
-    template = (
-        "{% for m in messages %}[{{ m.role }}] {{ m.content }} [/{{ m.role }}]{% endfor %}[answer]"
-    )
-    path = tiny_model(tmp_path / "marked.gguf", template=template)
+    """Where a template's mark is a token in plain text too, the other texts are scored, and the same way as ever."""
+    mark = "<|im_start|>"
+    tokens, types, _ = vocabulary()
+    types[tokens.index(mark)] = 4  # user-defined: read wherever it stands
+    path = tiny_model(tmp_path / "marked.gguf", extra={"tokenizer.ggml.token_type": types})
 
     async def work(engine: LlamaCppEngine) -> None:
         alone = await engine.classify(classify("my card"))
-        frames = [asked.frame for asked in engine._classifying._direct._asked.values()]
-        marker = next(iter(frames[0].markers), None)
-        if marker is None:
-            pytest.skip("no mark of this template is one token")
-        both = await engine.classify(classify("my card", f"my {marker} card"))
+        both = await engine.classify(classify("my card", f"my {mark} card"))
         assert set(both.failures) == {1}
-        assert marker in str(both.failures[1])
-        np.testing.assert_allclose(both.probabilities[0], alone.probabilities[0], rtol=1e-3)
+        assert "shapes its conversations" in str(both.failures[1])
+        np.testing.assert_allclose(both.probabilities[0], alone.probabilities[0], rtol=1e-2)
         assert engine._server.pid is None
 
     using(path, work)
