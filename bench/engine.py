@@ -209,8 +209,11 @@ async def classification(
     order = list(ways)
     for start in range(0, len(rows), size):
         chance.shuffle(order)
+        chunk = rows[start : start + size]
+        sample = chunk[: max(1, round(len(chunk) * options.sample))]
         for name in order:
-            chunks[name].append(await spent(ways[name], pids[name], rows[start : start + size]))
+            asked = chunk if name == OURS else sample
+            chunks[name].append(await spent(ways[name], pids[name], asked))
 
     def count(text: str) -> int:
         return server.count(server.render(prompts.messages(task, Text(text), form=form)))
@@ -247,8 +250,10 @@ def child_of(fleet: Fleet, parameters: ModelParameters, role: Role) -> int:
 
 
 def summary(chunks: Sequence[Spent]) -> dict[str, float]:
+    """What one way cost, a row."""
     rows = sum(chunk.rows for chunk in chunks)
     return {
+        "rows": rows,
         "cpu_ms": 1e3 * sum(chunk.cpu_s for chunk in chunks) / rows,
         "wall_ms": 1e3 * sum(chunk.wall_s for chunk in chunks) / rows,
         "tokens": sum(chunk.tokens for chunk in chunks) / rows,
@@ -260,7 +265,10 @@ def ratio(
     other: Sequence[Spent], mine: Sequence[Spent], options: argparse.Namespace
 ) -> dict[str, Any]:
     """How many times our CPU time the other way takes, with a bootstrap interval over the chunks."""
-    pairs = [(theirs.cpu_s, own.cpu_s) for theirs, own in zip(other, mine, strict=True)]
+    pairs = [
+        (theirs.cpu_s / theirs.rows, own.cpu_s / own.rows)
+        for theirs, own in zip(other, mine, strict=True)
+    ]
     return interval(pairs, random.Random(options.seed), GOAL)
 
 
@@ -381,12 +389,13 @@ def show(result: dict[str, Any]) -> None:
         f"{table['rows']} texts of {table['text_tokens']:.0f} tokens behind {table['shared_tokens']} shared ones, "
         f"{table['labels']} labels, the likeliest has {table['likeliest_share']:.2f} of their probability"
     )
-    print(f"{'':32}{'CPU ms':>8}{'wall ms':>9}{'tokens':>8}{'right':>7}   times our CPU")
+    print(f"{'':32}{'rows':>6}{'CPU ms':>8}{'wall ms':>9}{'tokens':>8}{'right':>7}   times our CPU")
     for name, way in table["ways"].items():
         times = table["ratios"].get(name)
         shown = f"{times['ratio']:.2f} ({times['low']:.2f}–{times['high']:.2f})" if times else ""
         print(
-            f"{name:32}{way['cpu_ms']:8.1f}{way['wall_ms']:9.1f}{way['tokens']:8.1f}{way['right']:7.3f}   {shown}"
+            f"{name:32}{way['rows']:6}{way['cpu_ms']:8.1f}{way['wall_ms']:9.1f}{way['tokens']:8.1f}"
+            f"{way['right']:7.3f}   {shown}"
         )
     if speed := result["decoding"]:
         print(
@@ -413,7 +422,10 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument(
-        "--labels", type=int, default=20, help="labels in use, drawn by the seed; 0 for all"
+        "--sample", type=float, default=0.2, help="share of the rows that the server is asked too"
+    )
+    parser.add_argument(
+        "--labels", type=int, default=27, help="labels in use, drawn by the seed; 0 for all"
     )
     parser.add_argument("--instructions", default=INSTRUCTIONS)
     parser.add_argument("--chunks", type=int, default=10, help="turns that the rows are split into")
