@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from embedded import ask as question
+from embedded import using
 from supervised import QUICK, ask, parameters, refusal, run, running, together
 
 from gguf_models import tiny_lora, tiny_model, vocabulary
 from rung.config import FlashAttention, KvType
+from rung.engines.llama_cpp.engine import LlamaCppEngine
 from rung.engines.llama_cpp.memory import Memory
 from rung.engines.llama_cpp.parameters import Adapter
 from rung.engines.llama_cpp.process import ChildProcess
@@ -204,28 +207,36 @@ def test_no_damaged_file_does_harm_to_scoring(tiny: Path, tmp_path: Path) -> Non
 
 def test_a_file_that_is_cut_while_it_is_loaded_costs_an_error(tmp_path: Path) -> None:
     """Its pages are gone from under the engine: the child ends, its caller and the next one learn why."""
+    path = tiny_model(tmp_path / "server.gguf")
 
-    async def scene(role: Role) -> None:
-        # large enough that its weights are not all in memory of the child's own
-        path = tiny_model(tmp_path / f"{role.name}.gguf", dim=512, layers=4)
-        made = Supervisor(parameters(path), role, QUICK)
+    async def work(engine: LlamaCppEngine) -> None:
+        with pytest.raises(EngineUnavailable, match="was ended by SIGBUS"):
+            async for _ in engine.stream(question(max_tokens=1500, grammar='root ::= "a" root')):
+                os.truncate(path, 4096)
+        with pytest.raises(EngineUnavailable):
+            await engine.generate(question())
+
+    using(path, work, load={"context": 2048})
+
+
+def test_a_file_that_is_cut_while_it_is_loaded_costs_scoring_an_error(tmp_path: Path) -> None:
+    """Its caller learns what ended the child, the next one what is wrong with the file."""
+    path = tiny_model(tmp_path / "scorer.gguf")
+
+    async def scene() -> None:
+        made = Supervisor(parameters(path), Role.SCORER, QUICK)
         try:
             async with made.lease() as lease:
                 os.truncate(path, 4096)
-                if role is Role.SERVER:
-                    with pytest.raises(ValueError, match="Expecting value"):
-                        await ask(lease)
-                else:
-                    client = ScoringClient(lease, epitaph=lambda: made.epitaph(lease))
-                    with pytest.raises(EngineUnavailable, match="ended by SIGBUS"):
-                        request = ScoreRequest((1,), ("my card",), (4,), (((5,),), ((6,),)))
-                        await client.score(request, timeout_s=20)
-                assert await made.death(lease) == "the engine process was ended by SIGBUS"
+                client = ScoringClient(lease, epitaph=lambda: made.epitaph(lease))
+                request = ScoreRequest((1,), ("my card",), (4,), (((5,),), ((6,),)))
+                with pytest.raises(EngineUnavailable, match="was ended by SIGBUS"):
+                    await client.score(request, timeout_s=20)
             assert "ends inside its header" in str(await refusal(made))
         finally:
             await made.aclose()
 
-    run(together(scene(role) for role in Role))
+    run(scene())
 
 
 def test_a_model_that_never_gets_ready_is_given_up(tmp_path: Path) -> None:
