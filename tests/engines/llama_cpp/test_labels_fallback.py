@@ -12,6 +12,7 @@ from supervised import parameters
 
 from gguf_models import tiny_model
 from rung.config import Limits, Timeouts
+from rung.engines.llama_cpp.digests import PinnedFiles
 from rung.engines.llama_cpp.labels import SLACK, LabelTrie
 from rung.engines.llama_cpp.labels_fallback import NextTokens, server_label_probabilities
 from rung.engines.llama_cpp.patience import Patience
@@ -43,13 +44,15 @@ async def through_the_c_api(supervisor: Supervisor) -> tuple[ScoreRequest, Proba
 async def through_the_server(supervisor: Supervisor, request: ScoreRequest) -> list[Probabilities]:
     """The same from the server, text by text."""
     timeouts = Timeouts()
-    serving = Serving(supervisor, Decoding(), timeouts, Limits())
-    async with serving.open() as client:
-        found = await serving.found(client)
-        patience = Patience(timeouts, None, client.name)
+    files = PinnedFiles(supervisor.parameters)
+    serving = Serving(supervisor, Decoding(), timeouts, Limits(), files)
+    deadline = serving.deadline()
+    async with serving.open(deadline) as client:
+        found = await serving.found(client, deadline)
+        patience = Patience(timeouts, deadline)
 
         async def next_tokens(prompt: Sequence[int], count: int) -> Mapping[int, float]:
-            return await serving.next_tokens(client, prompt, count, patience)
+            return await serving.next_tokens(client, prompt, count, patience, found.letter)
 
         trie = LabelTrie(request.surfaces)
         texts = await client.tokenize(request.texts, parse_special=False)

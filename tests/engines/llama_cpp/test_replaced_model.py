@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from gguf_models import tiny_lora, tiny_model
 from projects import examples, write_project, write_suite
 from rung.blocking import run_blocking
 from rung.cli import root as command_line
+from rung.engines.llama_cpp import digests
 from rung.engines.llama_cpp.digests import file_digest, parts_of
 from rung.engines.llama_cpp.engine import LlamaCppEngine
 from rung.engines.llama_cpp.parameters import Adapter
@@ -156,22 +156,15 @@ def test_every_part_of_a_split_model_counts(tiny: Path, tmp_path: Path) -> None:
     assert digest() == file_digest(str(first))
 
 
-def test_a_file_is_not_hashed_on_the_event_loop(tmp_path: Path) -> None:
-    """Asking for the evidence does it in a thread, and leaves it known."""
-    big = tiny_model(tmp_path / "big.gguf", dim=1024)
+def test_asking_for_the_evidence_leaves_the_digests_known(tiny: Path, tmp_path: Path) -> None:
+    """It reads the file in a thread; the identity, which cannot wait for one, then reads nothing."""
+    model = tmp_path / "model.gguf"
+    put(tiny, model)
 
     async def work(engine: LlamaCppEngine) -> None:
-        turns = 0
+        await engine.evidence(TRIAGE)
+        read = digests._digest.cache_info().misses
+        engine.identity(TRIAGE)
+        assert digests._digest.cache_info().misses == read
 
-        async def turn() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await asyncio.sleep(0)
-
-        task = asyncio.create_task(turn())
-        await asyncio.to_thread(engine._files.digests)
-        assert turns > 10
-        task.cancel()
-
-    using(big, work)
+    using(model, work)
