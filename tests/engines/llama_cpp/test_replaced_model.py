@@ -16,6 +16,7 @@ from rung.engines.llama_cpp import digests
 from rung.engines.llama_cpp.digests import file_digest, parts_of
 from rung.engines.llama_cpp.engine import LlamaCppEngine
 from rung.engines.llama_cpp.parameters import Adapter
+from rung.engines.protocol import State
 from rung.errors import EngineUnavailable
 from rung.ladder import Ladder
 from rung.project import Project
@@ -101,6 +102,7 @@ def test_an_engine_keeps_to_the_files_it_met_first(tiny: Path, other: Path, tmp_
         model.rename(kept)
         assert await engine.generate(ask(max_tokens=2)) is not None  # it is loaded
         put(other, model)
+        pid = engine._server.pid
         for _ in range(2):
             with pytest.raises(EngineUnavailable, match="was replaced"):
                 await engine.generate(ask(max_tokens=2))
@@ -108,7 +110,9 @@ def test_an_engine_keeps_to_the_files_it_met_first(tiny: Path, other: Path, tmp_
             assert "was replaced" in str(failure)
             with pytest.raises(EngineUnavailable, match="was replaced"):
                 engine.identity(TRIAGE)
+            assert (await engine.health()).state is State.DOWN
             await engine.aclose()
+        assert engine._server.pid == pid  # nothing was loaded only to be refused
         kept.replace(model)
         assert (await engine.generate(ask(max_tokens=2))).text == first.text
 

@@ -67,6 +67,17 @@ class PinnedFiles:
         self._hold(now)
         self._seen.add((role, generation))
 
+    def expect(self) -> None:
+        """Check, before anything is loaded, that no other files are in their place; that they are gone passes.
+
+        Raises:
+            EngineUnavailable: they were replaced since they were first met.
+        """
+        if self._pinned is not None:
+            pairs = zip(self._prints(), self._pinned, strict=True)
+            if any(now is not None and now != met for now, met in pairs):
+                raise self._replaced()
+
     def digests(self) -> Digests:
         """Their digests; about a second for each GB the first time, so best called in a thread.
 
@@ -87,11 +98,14 @@ class PinnedFiles:
         if self._pinned is None:
             self._pinned = now
         elif self._pinned != now:
-            raise EngineUnavailable(
-                f"the model file {self._parts[0]!r} or one beside it was replaced since this project was opened, "
-                "and what was measured is not about the new one",
-                hint="open the project again, and calibrate again where a certificate named the old file",
-            )
+            raise self._replaced()
+
+    def _replaced(self) -> EngineUnavailable:
+        return EngineUnavailable(
+            f"the model file {self._parts[0]!r} or one beside it was replaced since this project was opened, "
+            "and what was measured is not about the new one",
+            hint="open the project again, and calibrate again where a certificate named the old file",
+        )
 
     def _complain_of_missing(self, now: _Prints) -> None:
         """A part may be missing that its model does not need; the engine says so when it does."""

@@ -168,6 +168,10 @@ class LlamaCppEngine:
             await asyncio.to_thread(look_at, self._parameters, read_memory)
         except ModelError as error:
             return Health(State.MISCONFIGURED, error.message, error.hint)
+        try:
+            self._files.expect()
+        except EngineError as error:
+            return Health(State.DOWN, error.message, error.hint)
         server, scorer = self._server.state, self._scorer.state
         state = min((_STATES[server], _STATES[scorer]), key=list(State).index)
         if ChildState.CRASHED in {server, scorer}:

@@ -372,6 +372,7 @@ async def slot(
         EngineError: there is no child.
     """
 
+    files.expect()
     async with contextlib.AsyncExitStack() as stack:
         async with deadline.bounded(too_late_for(supervisor)):
             lease = await stack.enter_async_context(supervisor.lease())
