@@ -340,7 +340,7 @@ def test_identity_changes_with_all_that_changes_an_answer(tiny: Path, tmp_path: 
     ]
     assert len(set(others)) == len(others)
     assert identity(tiny) == others[0]
-    assert all(name in others[0] for name in ("xllamacpp 2", "llguidance 1", "minijinja 2"))
+    assert all(name in others[0] for name in ("xllamacpp 2", "llguidance ", "minijinja "))
 
 
 def test_training_rows_are_known_where_the_model_says_them(tiny: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_certificate_says_nothing_of_a_file_that_came_later(
     config = write_project(tmp_path, EMBEDDED, ("local",))
     model = tmp_path / "model.gguf"
     put(tiny, model)
-    texts = [text for text, _ in examples(120, seed=5)]
+    texts = [text for text, _ in examples(60, seed=5)]
 
     async def labels() -> list[str]:
         """What the model says: truth enough for it to be certified."""

@@ -174,6 +174,8 @@ def soak(tiny: Path, folder: Path, seconds: float, *, kill: bool) -> Soak:
         await engine.classify(classify("my card"))
         started = engine._server.pid, engine._scorer.pid
         await found[0].run(kill=kill)
+        with contextlib.suppress(EngineUnavailable):  # the last kill may be on its way
+            await engine.generate(ask(max_tokens=1))
         await engine.generate(ask(max_tokens=1))
         assert kill or started == (engine._server.pid, engine._scorer.pid)
         assert engine._server.in_flight == engine._scorer.in_flight == 0
