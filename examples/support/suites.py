@@ -17,7 +17,7 @@ from rung.text import text_digest
 
 DATA = Path(__file__).resolve().parent / "data"
 
-BOOKING_ROWS = {"tune": 400, "calibration": 1000, "test": 1000}
+BOOKING_ROWS = {"tune": 300, "calibration": 800, "test": 800}
 """How many rows of each split of the bookings are used: a language model takes longer than a student."""
 
 

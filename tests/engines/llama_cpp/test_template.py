@@ -161,3 +161,28 @@ def test_the_renderer_is_told_where_libraries_are_and_nothing_else(
     monkeypatch.setenv("SOME_API_KEY", "secret")
     assert template._environment()["LD_LIBRARY_PATH"] == "/opt/python/lib"
     assert set(template._environment()) <= {"LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"}
+
+
+class Slow(Letters):
+    """The same, and every answer takes a turn of the loop."""
+
+    async def tokenize(self, texts: Sequence[str], *, parse_special: bool) -> list[Tokens]:
+        """The tokens of each text."""
+        await asyncio.sleep(0)
+        return await super().tokenize(texts, parse_special=parse_special)
+
+
+def test_many_prompts_at_once_share_what_they_share() -> None:
+    """More texts in flight than are kept push nothing out of a prompt that is being written."""
+    writer, slow = PromptWriter(ChatFormat(NO_SYSTEM)), Slow()
+
+    async def write(number: int) -> str:
+        turns = [Message("user", "the same"), Message("assistant", f"{number}")]
+        return shown(await writer.tokens([*turns, Message("user", "again")], slow))
+
+    async def all_at_once() -> list[str]:
+        await write(0)
+        return await asyncio.gather(*map(write, range(600)))
+
+    found = asyncio.run(all_at_once())
+    assert all(f"{n}" in prompt and "the same" in prompt for n, prompt in enumerate(found))

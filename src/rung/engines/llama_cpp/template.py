@@ -194,18 +194,18 @@ class PromptWriter:
         self, pieces: Sequence[str | Tokens], markers: tuple[str, ...], tokenizer: Tokenizer
     ) -> list[Tokens]:
         """Every piece as tokens; texts that were seen lately are not asked for again."""
-        missing = {
-            piece: broken(piece, markers)
-            for piece in pieces
-            if isinstance(piece, str) and piece and piece not in self._texts
-        }
+        texts = {piece for piece in pieces if isinstance(piece, str) and piece}
+        # taken before waiting: other calls may push them out meanwhile
+        kept = {text: self._texts[text] for text in texts if text in self._texts}
+        missing = {text: broken(text, markers) for text in texts if text not in kept}
         parts = [part for split in missing.values() for part in split]
         found = iter(await tokenizer.tokenize(parts, parse_special=False) if parts else [])
         fresh = {text: _joined([next(found) for _ in split]) for text, split in missing.items()}
-        known = {"": (), **self._texts, **fresh}
-        for text, tokens in fresh.items():
+        known = {"": (), **kept, **fresh}
+        for text in texts:  # put last again: what every prompt shares is not what is pushed out
             if len(text) <= _KEPT_CHARS:
-                self._texts[text] = tokens
+                self._texts.pop(text, None)
+                self._texts[text] = known[text]
         while len(self._texts) > _KEPT_TEXTS:
             del self._texts[next(iter(self._texts))]
         return [known[piece] if isinstance(piece, str) else piece for piece in pieces]
