@@ -18,6 +18,7 @@ from rung.engines.llama_cpp.scoring import wire
 from rung.engines.llama_cpp.scoring.availability import VERSION, ScorerUnavailable, check_version
 from rung.engines.llama_cpp.scoring.client import ScoringClient
 from rung.engines.llama_cpp.supervisor import Supervisor
+from rung.engines.llama_cpp.text_runs import LONGEST_RUN
 from rung.errors import EngineRefused, EngineTimeout, EngineUnavailable
 
 LABELS = ("card", "cash", "transfer")
@@ -187,6 +188,30 @@ def test_weights_that_are_no_numbers_are_refused_at_load(tmp_path: Path) -> None
 
     with pytest.raises(EngineUnavailable, match=r"blk\.0\.attn_q\.weight"):
         with_child(parameters(path), body)
+
+
+def test_a_text_that_would_overflow_the_tokenizer_is_a_problem(tmp_path: Path) -> None:
+    """A word of 30,000 characters ends the bare process with this kind of tokenizer; here only its own row."""
+    path = tiny_model(
+        tmp_path / "split.gguf", extra={"tokenizer.ggml.pre": "deepseek-llm"}, context=65_536
+    )
+    texts = ["card", "a" * 30_000, " " * 30_000, "\u4e2d" * LONGEST_RUN, "card " * 6_000]
+
+    async def body(client: ScoringClient, *_: object) -> None:
+        reply = await score(client, texts, LABELS)
+        assert (
+            reply.problems[1]
+            == "the text has more than 16,000 characters without white space in a row"
+        )
+        assert (
+            reply.problems[2] == "the text has more than 16,000 characters of white space in a row"
+        )
+        assert [tokens > 0 for tokens in reply.prompt_tokens] == [True, False, False, True, True]
+        with pytest.raises(EngineRefused, match="more than 16,000 characters"):
+            await client.tokenize(texts, parse_special=False)
+        assert not (await score(client, ["card"], LABELS)).problems
+
+    with_child(parameters(path), body)
 
 
 def test_another_version_of_the_library_is_not_called() -> None:

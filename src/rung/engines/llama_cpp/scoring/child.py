@@ -19,6 +19,7 @@ from rung.engines.llama_cpp.scoring.availability import LIBRARY, ScorerUnavailab
 from rung.engines.llama_cpp.scoring.capi import EvaluationFailed, Interrupted, Model
 from rung.engines.llama_cpp.scoring.scorer import SEQUENCES, Scorer
 from rung.engines.llama_cpp.scoring.wire import Fault, FaultKind
+from rung.engines.llama_cpp.text_runs import run_problem
 from rung.errors import EngineProtocolError, EngineRefused, EngineUnsupported
 
 _READ_S = 10.0
@@ -88,12 +89,7 @@ class Desk:
             raise self._unavailable or ScorerUnavailable("labels cannot be scored here")
         match request:
             case wire.TokenizeRequest():
-                return wire.Tokens(
-                    [
-                        self._model.tokenize(text, parse_special=request.parse_special)
-                        for text in request.texts
-                    ]
-                )
+                return wire.Tokens(_tokens(self._model, request, caller))
             case wire.FactsRequest():
                 return _facts(self._model, self._scorer.context)
             case wire.ScoreRequest():
@@ -128,6 +124,23 @@ class _Caller:
             except OSError:
                 self._gone = True
         return self._gone
+
+
+def _tokens(model: Model, request: wire.TokenizeRequest, caller: _Caller) -> list[list[int]]:
+    """The tokens of each text.
+
+    Raises:
+        EngineRefused: a text would end this process.
+        Interrupted: the caller is gone.
+    """
+    tokens = []
+    for text in request.texts:
+        if (problem := run_problem(text)) is not None:
+            raise EngineRefused(problem)
+        if caller.gone():
+            raise Interrupted
+        tokens.append(model.tokenize(text, parse_special=request.parse_special))
+    return tokens
 
 
 def _facts(model: Model, context: int) -> wire.ModelFacts:

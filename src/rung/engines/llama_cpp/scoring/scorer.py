@@ -7,14 +7,16 @@ an answer. Places of the label trie beyond the root are evaluated the same way, 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 import numpy as np
 
 from rung.engines.llama_cpp.labels import Indices, LabelTrie, Reading, ways_on
-from rung.engines.llama_cpp.scoring.capi import EvaluationFailed, Interrupted, Logits, Model, Run
+from rung.engines.llama_cpp.scoring.capi import Interrupted, Logits, Model, Run
 from rung.engines.llama_cpp.scoring.wire import ScoreRequest
+from rung.engines.llama_cpp.text_runs import run_problem
 from rung.engines.protocol import Probabilities
 from rung.errors import EngineRefused
 
@@ -109,7 +111,11 @@ class Scorer:
         """
         self._check(request)
         trie = LabelTrie(request.surfaces)
-        texts = [self._prepared(request, trie, index) for index in range(len(request.texts))]
+        texts = []
+        for index in range(len(request.texts)):
+            if stopped():
+                raise Interrupted
+            texts.append(self._prepared(request, trie, index))
         prefix = list(request.before)
         ready = [text for text in texts if text.problem is None]
         if any(not text.suffix for text in ready):
@@ -117,15 +123,24 @@ class Scorer:
             prefix, last = prefix[:-1], prefix[-1]
             for text in ready:
                 text.suffix.insert(0, last)
-        try:
+        with self._forgetting_on_failure():
             if ready:
                 self._hold(prefix, request.adapter, stopped)
             for wave in self._waves(ready, trie):
                 self._run(wave, trie, stopped)
-        except (Interrupted, EvaluationFailed):
-            self._prefix = []  # the model forgets everything
-            raise
         return _scores(texts, trie)
+
+    @contextlib.contextmanager
+    def _forgetting_on_failure(self) -> Iterator[None]:
+        """However a run breaks off, nothing of it is left for the next one to build on."""
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            if not done:
+                self._model.clear()
+                self._prefix = []
 
     def _check(self, request: ScoreRequest) -> None:
         size = self._model.vocabulary.size
@@ -145,6 +160,9 @@ class Scorer:
             prepared.problem = (
                 f"the text has {len(text):,} characters, the context holds {self.context:,} tokens"
             )
+            return prepared
+        prepared.problem = run_problem(text)
+        if prepared.problem is not None:
             return prepared
         prepared.suffix = [*self._model.tokenize(text, parse_special=False), *request.after]
         prepared.prompt_tokens = len(request.before) + len(prepared.suffix)
