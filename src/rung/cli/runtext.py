@@ -11,6 +11,9 @@ from rung.models.filetypes import file_type_name
 from rung.models.header import Header
 from rung.quantities import counted
 
+LEAST_TIMED = 8
+"""Tokens below which a rate says more of the clock than of the model."""
+
 
 class Run(msgspec.Struct, frozen=True):
     """One answer and how it came about; what `--json` prints.
@@ -22,7 +25,7 @@ class Run(msgspec.Struct, frozen=True):
         finish: why it ended.
         tokens: of the answer.
         prompt_tokens: of the prompt as the model saw it.
-        tokens_per_second: of generation, without the first token; None for answers of one token.
+        tokens_per_second: of generation, without the first token; None for answers too short to time.
         first_token_ms: from asking to the first token, loading not counted; None when there was none.
         load_ms: time until the model could be asked.
         bytes: size of the file.
@@ -74,7 +77,7 @@ def measured(
         finish=generation.finish,
         tokens=tokens,
         prompt_tokens=generation.usage.input_tokens,
-        tokens_per_second=(tokens - 1) / (ended - first) if tokens > 1 and ended > first else None,
+        tokens_per_second=(tokens - 1) / (ended - first) if tokens >= LEAST_TIMED else None,
         first_token_ms=waited,
         load_ms=max(0.0, (first - started) * 1000 - (waited or 0.0)),
         bytes=header.size,

@@ -295,14 +295,14 @@ def test_a_limit_that_passes_is_a_timeout_and_the_child_lives(tiny: Path) -> Non
 
 
 def test_health_says_how_the_processes_are(tiny: Path, tmp_path: Path) -> None:
-    """Cold before the first request, ready after it, misconfigured without a file; nothing is loaded to find out."""
+    """Ready before the first request and after it, misconfigured without a file; nothing is loaded to find out."""
 
     async def work(engine: LlamaCppEngine) -> tuple[State, State]:
         before = (await engine.health()).state
         await engine.generate(ask(max_tokens=1))
         return before, (await engine.health()).state
 
-    assert using(tiny, work) == (State.COLD, State.READY)
+    assert using(tiny, work) == (State.READY, State.READY)
     gone = using(tmp_path / "gone.gguf", LlamaCppEngine.health)
     assert gone.state is State.MISCONFIGURED
     assert "gone.gguf" in gone.detail

@@ -53,7 +53,7 @@ MICRO_BATCH = 32
 """Texts that are scored in one call: what one evaluation of the model takes together."""
 
 _STATES = {
-    ChildState.DOWN: State.COLD,
+    ChildState.DOWN: State.READY,  # it starts at the first request
     ChildState.LOADING: State.COLD,
     ChildState.COLD: State.READY,
     ChildState.WARM: State.READY,
@@ -177,6 +177,8 @@ class LlamaCppEngine:
         if ChildState.CRASHED in {server, scorer}:
             state = State.DOWN
         detail = f"{self._name}: generation {server}, label scoring {scorer}"
+        if server is scorer is ChildState.DOWN:
+            detail = f"{self._name} can be loaded; its process starts at the first request"
         if self._classifying.unavailable is not None:
             detail += f", through the server because {self._classifying.unavailable.message}"
         reason = self._server.reason or self._scorer.reason
