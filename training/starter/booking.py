@@ -1,6 +1,8 @@
 """Writes the booking demo's rows from Restaurant8k's files, as the starter model reads them.
 
-    python training/starter/booking.py --data ../shared/data      writes examples/support/data/booking/{train,test}.jsonl
+    python training/starter/booking.py --data ../shared/data
+
+writes examples/support/data/booking/{train,test}.jsonl.
 
 Rows stay in the order of the upstream files, so row numbers mean the same in both.
 """

@@ -28,7 +28,10 @@ SHORT = Timeouts(first_token=5, between_tokens=1, total=8)
 async def attack(engine: LlamaCppEngine, body: dict[str, object]) -> None:
     """Send a body to the child as it is; waiting for it ends like any request that takes too long."""
     with contextlib.suppress(EngineTimeout):
-        async with engine._serving.open(engine._serving.deadline()), engine._server.lease() as lease:
+        async with (
+            engine._serving.open(engine._serving.deadline()),
+            engine._server.lease() as lease,
+        ):
             try:
                 async with asyncio.timeout(1):
                     with contextlib.suppress(OSError):
@@ -60,9 +63,7 @@ def test_crashing_and_odd_requests_cost_at_most_the_child(tiny: Path) -> None:
     assert using(tiny, work, options=PATIENT, timeouts=SHORT, load={"slots": 2}) > 1
 
 
-@pytest.mark.parametrize(
-    "name", ["repeat window", "dry window", "ten times ten times ten letters"]
-)
+@pytest.mark.parametrize("name", ["repeat window", "dry window", "ten times ten times ten letters"])
 def test_a_child_that_is_stuck_is_ended(tiny: Path, name: str) -> None:
     """Found out by the limit that passed: its working loop does not turn any more."""
 
