@@ -135,11 +135,21 @@ def test_what_is_not_asked_about_is_never_more_than_the_slack(
 
 
 def test_a_place_that_is_hardly_reached_is_not_asked_about() -> None:
-    """Its mass is split evenly over the labels it can belong to."""
+    """Its mass is split evenly over the labels it can belong to, where nothing is known about them."""
     reading = Reading(LabelTrie([[(3, 5)], [(3, 6)], [(4,)]]))
     reading.read(0, np.array([SLACK / 2, 0.9]))
     assert reading.open == []
     assert reading.probabilities.tolist() == [SLACK / 4, SLACK / 4, 0.9]
+
+
+def test_another_way_to_write_labels_divides_as_the_first() -> None:
+    """` card` and `cash` written with a space, hardly ever, are as likely to each other as without."""
+    reading = Reading(LabelTrie([[(3, 5), (4, 5)], [(3, 6), (4, 6)]]))
+    reading.read(0, np.array([0.9, SLACK / 2]))
+    reading.read(reading.open[0], np.array([0.6, 0.2]))
+    assert reading.open == []
+    whole = 0.9 + SLACK / 2
+    np.testing.assert_allclose(reading.probabilities, [0.75 * whole, 0.25 * whole])
 
 
 def test_ways_that_all_underflow_share_evenly() -> None:
