@@ -275,7 +275,10 @@ def _failed(error: Exception, latency_ms: float, usage: Usage | None = None) -> 
 
 def _unfinished(finish: Finish) -> tuple[Verdict, str] | None:
     if finish is Finish.LENGTH:
-        return Verdict.TRUNCATED, "the answer was cut at max_output_tokens"
+        return (
+            Verdict.TRUNCATED,
+            "the answer was cut: max_output_tokens or the model's context was full",
+        )
     if finish is Finish.REFUSAL:
         return Verdict.REFUSED, "the model refused"
     return None

@@ -131,6 +131,22 @@ def test_a_schema_holds_the_answer(folder: Path) -> None:
     assert set(json.loads(output)) == {"sure"}
 
 
+def test_what_was_not_held_while_writing_is_named(folder: Path) -> None:
+    """The relaxed part of a schema is on standard error, beside the figures."""
+    schema = {"enum": ["yes"], "not": {"const": "no"}}
+    (folder / "loose.json").write_text(json.dumps(schema))
+    code, out, err = rung(folder, "tiny.gguf", "hello", "--schema", "loose.json")
+    assert (code, out.strip()) == (0, '"yes"')
+    assert "not held while it was written: /not" in err
+
+
+def test_the_starter_model_says_what_it_is_for(folder: Path) -> None:
+    """Whoever chats with it should not think it broken."""
+    code, _, err = rung(folder, "starter", "hello", "--max-tokens", "2")
+    assert code == 0
+    assert err.startswith("note: the starter model labels short texts and fills records")
+
+
 @pytest.mark.parametrize(("form", "only"), [("date", "2025-02-29"), ("uri", "no address")])
 def test_the_finished_answer_is_held_to_its_format(folder: Path, form: str, only: str) -> None:
     """Decoding takes a format for a shape, or not at all; the check afterwards takes it at its word."""

@@ -84,7 +84,7 @@ def _decoded(last: Attempt) -> list[str]:
     lines = []
     if last.relaxed:
         places = ", ".join(last.relaxed)
-        lines.append(f"  schema    kept; checked afterwards, not while decoding: {places}")
+        lines.append(f"  schema    kept; not held while it was written: {places}")
     if last.repaired:
         lines.append("  repaired  the first answer broke the schema; this is the second")
     return lines

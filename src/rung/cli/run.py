@@ -35,6 +35,12 @@ _PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t
 """What stands for control characters on a terminal, which would obey them."""
 
 
+_STARTER_NOTE = (
+    "note: the starter model labels short texts and fills records; it does not chat."
+    " Try --schema, or a larger model"
+)
+
+
 @click.command()
 @click.argument("model")
 @click.argument("prompt", required=False)
@@ -102,6 +108,8 @@ def command(
         schema=form,
     )
     show = _silence if as_json else _shower()
+    if model == STARTER and form is None and not as_json:
+        click.echo(_STARTER_NOTE, err=True)
     run = run_blocking(_run(header, parameters, request, temperature, seed, show))
     if as_json:
         click.echo(msgspec.json.encode(run))
@@ -221,9 +229,11 @@ def _shower() -> Callable[[str], None]:
 
 
 def _end(run: Run) -> None:
-    """End the answer's line, then the figures."""
+    """End the answer's line, then what should be known of it, then the figures."""
     if not run.text.endswith("\n"):
         click.echo()
+    if run.relaxed:
+        click.echo(f"not held while it was written: {', '.join(run.relaxed)}", err=True)
     if run.finish is Finish.LENGTH:
         click.echo(f"cut off after {counted(run.tokens, 'token')}", err=True)
     click.echo(describe(run), err=True)

@@ -20,4 +20,5 @@ def confidence_of(calibrator: Calibrator | None, signals: SignalColumns) -> NDAr
         return calibrator.confidence(signals)
     if SCORE not in signals.names:
         return np.full(len(signals), np.nan)
-    return -np.expm1(-signals.values[:, signals.names.index(SCORE)])
+    doubt = np.exp(-signals.values[:, signals.names.index(SCORE)])
+    return 1.0 - doubt  # 0 and never -0 where the probability is 0

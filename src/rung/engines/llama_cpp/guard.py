@@ -36,6 +36,10 @@ MOST_REPEAT_PENALTY = 10.0
 MOST_TEMPERATURE = 10.0
 MOST_SEED = 2**32 - 1
 
+_ROOM = (
+    "shorten the text, or raise the context as far as the model allows:"
+    " load.context in rung.toml, --ctx of rung run"
+)
 _TOKENS = 2**31
 _CERTAIN = 1e4
 _OPENING = frozenset("([{")
@@ -157,7 +161,7 @@ def check_size(text: str, context: int) -> None:
     if len(text) > context * MOST_TOKEN_BYTES:
         raise EngineRefused(
             f"the prompt has {len(text):,} characters, and the context holds {context:,} tokens with the answer",
-            hint="raise the rung's load.context, or shorten the text",
+            hint=_ROOM,
         )
 
 
@@ -170,7 +174,7 @@ def check_length(tokens: int, context: int) -> None:
     if tokens >= context:
         raise EngineRefused(
             f"the prompt has {tokens:,} tokens, and the context holds {context:,} with the answer",
-            hint="raise the rung's load.context, or shorten the text",
+            hint=_ROOM,
         )
 
 
