@@ -238,6 +238,18 @@ def test_a_full_disk_stops_the_run_and_the_next_goes_on(tmp_path: Path) -> None:
     assert ids(rows(config)) == [f"q{n}" for n in range(1, len(texts) + 1)]
 
 
+def test_a_model_that_is_not_there_is_said_before_the_first_row(tmp_path: Path) -> None:
+    """Nothing is written or queued, and the same command works once the path is mended."""
+    rungs = '[rungs.small]\nengine = "llama_cpp"\nmodel = "nope.gguf"\naccept = "contract"\n'
+    config = write_project(tmp_path, rungs, ("small",))
+    source = write_rows(tmp_path / "in.jsonl", ["one", "two"])
+    code, _, err = finished(start(config, source))
+    assert code == 3
+    assert "no rung can answer; small: " in err
+    assert "nope.gguf" in err
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     """A missing folder, a folder in place of a file, a device: each one sentence."""
     with Upstream() as upstream:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -23,10 +23,12 @@ from rung.batch.store import Checkpoint, Written
 from rung.batch.summary import Summary
 from rung.batch.window import Slot, Window
 from rung.climb import Finished
-from rung.errors import InputError, StorageError, first_of
+from rung.engines.protocol import Health, State
+from rung.errors import EngineUnavailable, InputError, StorageError, first_of
 from rung.ladder import Ladder
 from rung.ledger.record import ReceiptEntry
 from rung.ledger.writer import Ledger
+from rung.task import Task
 
 __all__ = ["BatchJob", "Summary", "run_batch"]
 
@@ -63,13 +65,13 @@ async def run_batch(
         InputError: the input cannot be read, or is not what the run began with.
         ConfigError, ModelError, CertificateError: the task or something it needs is wrong.
         StorageError: something cannot be written; the same call goes on when the cause is gone.
+        EngineUnavailable: no rung that policy allows can work as it is set up.
     """
     progress = progress or Silence()
     task = ladder.project.task(job.task)
     unused = check_input(job.input, task.kind)
-    await ladder.project.course(
-        task.name, task.privacy
-    )  # what is wrong with it is said before a file is made
+    # what is wrong with it is said before a file is made
+    _refuse_unable(await _healths(ladder, task))
     target = ladder.project.target(task)
     async with open_run(job, task, target, ladder.ledger, ladder.reviews) as opened:
         if opened.checkpoint.finished:
@@ -86,6 +88,22 @@ async def run_batch(
         run = _Run(ladder, opened, reader, progress, stop or threading.Event())
         progress.begin(opened.run.id, opened.checkpoint.row)
         return await run.to_end()
+
+
+async def _healths(ladder: Ladder, task: Task) -> dict[str, Health]:
+    """How the rungs are that policy allows for the task's own label."""
+    course = await ladder.project.course(task.name, task.privacy)
+    return {name: await rung.engine.health() for name, rung in course.rungs.items()}
+
+
+def _refuse_unable(healths: Mapping[str, Health]) -> None:
+    """Begin nothing that can only fail: a missing model or student is mended first, and then asked.
+
+    A server that is down may come up; only what is set up wrongly counts.
+    """
+    if healths and all(health.state is State.MISCONFIGURED for health in healths.values()):
+        name, health = next(iter(healths.items()))
+        raise EngineUnavailable(f"no rung can answer; {name}: {health.detail}", hint=health.hint)
 
 
 class _Run:
