@@ -3,7 +3,7 @@
     make demo                                   from the project's folder
     python examples/support/demo.py --json      only the final JSON line
 
-3,080 customer questions are sorted into 77 intents, and bookings are read from what 1,000 guests say. The true answers
+3,080 customer questions are sorted into 77 intents, and bookings are read from what 400 guests say. The true answers
 are known, so the promise is checked. It starts from nothing every time: what an earlier run made (models, certificates,
 ledger, out) is removed first.
 """

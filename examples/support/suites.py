@@ -17,7 +17,7 @@ from rung.text import text_digest
 
 DATA = Path(__file__).resolve().parent / "data"
 
-BOOKING_ROWS = {"tune": 300, "calibration": 800, "test": 800}
+BOOKING_ROWS = {"tune": 200, "calibration": 400, "test": 400}
 """How many rows of each split of the bookings are used: a language model takes longer than a student."""
 
 
