@@ -20,6 +20,7 @@
     │   ├── EngineTruncated       the stream ended before the answer did
     │   ├── EngineProtocolError   the server answered something that is not its protocol
     │   └── EngineUnsupported     this engine cannot do what was asked
+    ├── SourceError               a model's source cannot be reached or answers wrongly (exit 3)
     └── InternalError             we broke (exit 3)
 
 A message says what was wrong (with the value), where, and what to do; the command line prints it without a
@@ -185,6 +186,12 @@ class EngineUnsupported(EngineError):
 
     code = "engine.unsupported"
     verdict = "failed"
+
+
+class SourceError(RungError):
+    """Where a model is fetched from cannot be reached, breaks off, or does not keep to its protocol."""
+
+    code = "source"
 
 
 class InternalError(RungError):

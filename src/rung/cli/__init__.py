@@ -22,15 +22,22 @@ VERBS: dict[str, str] = {
     "batch": "Run a file of rows through a task, each exactly once.",
     "calibrate": "Certify thresholds on labelled examples, or plan how many are needed.",
     "doctor": "Check settings, engines, credentials, ledger and certificates.",
+    "fit": "Say whether a model fits a machine, what it takes, and what would help.",
     "init": "Write a commented starting project.",
     "ledger": "Verify, show, count or export what was recorded.",
+    "lock": "Pin model files that are already here, or export what is pinned.",
+    "outdated": "Say which pinned models their publishers have changed, and what changed.",
+    "pick": "Rank models for a task on a machine.",
+    "pull": "Fetch a model, checked and pinned.",
     "quantize": "Write a smaller copy of a model.",
     "report": "Make a report of a batch that opens in any browser.",
     "review": "List or export what was not answered, and note what is done.",
     "run": "Ask a model file on this machine, and see how fast it answers.",
+    "scan": "Say whether files are safe to load.",
     "schema": "Print the JSON Schema of task files or rung.toml.",
     "suite": "Check files of labelled examples.",
     "train": "Train the student of a task on labelled examples.",
+    "verify": "Check that pinned models are what they were.",
 }
 
 

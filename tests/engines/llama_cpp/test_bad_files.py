@@ -17,7 +17,6 @@ from supervised import QUICK, ask, parameters, refusal, run, running, together
 from gguf_models import tiny_lora, tiny_model, vocabulary
 from rung.config import FlashAttention, KvType
 from rung.engines.llama_cpp.engine import LlamaCppEngine
-from rung.engines.llama_cpp.memory import Memory
 from rung.engines.llama_cpp.parameters import Adapter
 from rung.engines.llama_cpp.process import ChildProcess
 from rung.engines.llama_cpp.role import Role
@@ -25,6 +24,7 @@ from rung.engines.llama_cpp.scoring.client import ScoringClient
 from rung.engines.llama_cpp.scoring.wire import ScoreRequest
 from rung.engines.llama_cpp.supervisor import ChildState, Supervisor
 from rung.errors import EngineError, EngineUnavailable
+from rung.models.hardware.memory import Memory
 
 
 def refused(path: Path, **others: Any) -> EngineError:

@@ -13,10 +13,10 @@ from supervised import QUICK, ask, limits_of, parameters, pid_of, refusal, run, 
 
 from gguf_models import tiny_model
 from rung.engines.llama_cpp.fleet import Fleet
-from rung.engines.llama_cpp.memory import Memory
 from rung.engines.llama_cpp.role import Role
 from rung.engines.llama_cpp.supervisor import ChildState, Supervisor
 from rung.errors import EngineOverloaded, EngineUnavailable
+from rung.models.hardware.memory import Memory
 
 MIB = 1024 * 1024
 TWO = 200 * MIB

@@ -10,9 +10,9 @@ from supervised import parameters
 from gguf_models import CHATML, tiny_model, vocabulary
 from rung.config import KvType
 from rung.engines.llama_cpp.footprint import footprint
-from rung.engines.llama_cpp.memory import read_memory
 from rung.engines.llama_cpp.model_file import Fingerprint, read_model_file
 from rung.errors import ModelError
+from rung.models.hardware.memory import read_memory
 
 MIB = 1024 * 1024
 

@@ -21,7 +21,6 @@ from rung.engines.llama_cpp.classifying import Classifying
 from rung.engines.llama_cpp.digests import PinnedFiles
 from rung.engines.llama_cpp.fleet import Fleet
 from rung.engines.llama_cpp.lease import ChildState
-from rung.engines.llama_cpp.memory import read_memory
 from rung.engines.llama_cpp.parameters import ModelParameters
 from rung.engines.llama_cpp.preflight import look_at
 from rung.engines.llama_cpp.role import Role
@@ -43,6 +42,7 @@ from rung.errors import (
     InternalError,
     ModelError,
 )
+from rung.models.hardware.memory import read_memory
 from rung.task import Kind, Task
 from rung.text import text_digest
 

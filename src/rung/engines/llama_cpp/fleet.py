@@ -11,13 +11,13 @@ import sys
 import msgspec
 
 from rung.engines.llama_cpp.lease import ChildState
-from rung.engines.llama_cpp.memory import MemoryReading, read_memory
 from rung.engines.llama_cpp.options import SupervisorOptions
 from rung.engines.llama_cpp.parameters import ModelParameters
 from rung.engines.llama_cpp.preflight import size_text
 from rung.engines.llama_cpp.role import Role
 from rung.engines.llama_cpp.supervisor import Supervisor
 from rung.errors import EngineOverloaded, EngineUnavailable
+from rung.models.hardware.memory import MemoryReading, read_memory
 
 _MIB = 1024 * 1024
 _LOOK_S = 5.0

@@ -12,7 +12,6 @@ import msgspec
 
 from rung.config import FlashAttention, KvType
 from rung.engines.llama_cpp.footprint import files_bytes, footprint, limit, reserved
-from rung.engines.llama_cpp.memory import MemoryReading
 from rung.engines.llama_cpp.model_file import (
     Fingerprint,
     ModelFile,
@@ -21,6 +20,7 @@ from rung.engines.llama_cpp.model_file import (
 )
 from rung.engines.llama_cpp.parameters import ModelParameters
 from rung.errors import ModelError
+from rung.models.hardware.memory import MemoryReading
 
 _BOUNDS = {
     "context": (16, 16_777_216),

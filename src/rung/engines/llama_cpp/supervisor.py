@@ -20,7 +20,6 @@ from rung.engines.llama_cpp.breaker import Breaker
 from rung.engines.llama_cpp.folder import SocketFolder
 from rung.engines.llama_cpp.handshake import Ready
 from rung.engines.llama_cpp.lease import ChildState, Lease
-from rung.engines.llama_cpp.memory import MemoryReading, read_memory
 from rung.engines.llama_cpp.options import SupervisorOptions
 from rung.engines.llama_cpp.parameters import ModelParameters
 from rung.engines.llama_cpp.preflight import Loadable, look_at, prints
@@ -33,6 +32,7 @@ from rung.errors import (
     EngineUnavailable,
     ModelError,
 )
+from rung.models.hardware.memory import MemoryReading, read_memory
 
 __all__ = ["ChildState", "Lease", "Supervisor"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rung.engines.llama_cpp.memory import Memory, control_groups
+from rung.models.hardware.memory import Memory, control_groups
 
 
 def group(folder: Path, **files: str) -> None:

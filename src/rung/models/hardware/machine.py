@@ -1,0 +1,68 @@
+"""A machine as far as running models on it goes: its memories, how large, how free and how fast.
+
+What this machine has is `detection`'s, other machines are `profiles`'.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class DeviceKind(enum.StrEnum):
+    """Whose memory it is: the processor's, a graphics card's own, or one that both share."""
+
+    HOST = "host"
+    GPU = "gpu"
+    UNIFIED = "unified"
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """One memory that a model may lie in, with what computes on it.
+
+    Attributes:
+        name: as people call it, such as `RTX 4090`.
+        kind: whose memory it is.
+        backend: what computes there: `cpu`, `cuda`, `rocm`, `metal`, `vulkan`.
+        total: bytes in all.
+        available: bytes that models may take; on a described machine, what its system usually leaves them.
+        bandwidth: peak bytes per second; None when unknown.
+        efficiency: share of the bandwidth that decoding reaches, measured for such a device; None for the default.
+        overhead_s: seconds a token takes beyond reading memory, measured likewise; None for the default.
+    """
+
+    name: str
+    kind: DeviceKind
+    backend: str
+    total: int
+    available: int
+    bandwidth: float | None = None
+    efficiency: float | None = None
+    overhead_s: float | None = None
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """All memories of a machine.
+
+    Attributes:
+        name: `this machine`, or the name of its profile.
+        devices: the host's memory first, or the one unified memory alone; then graphics cards.
+        detected: whether it was looked at rather than described.
+        notes: what a person should know about these figures, with their source.
+    """
+
+    name: str
+    devices: tuple[Device, ...]
+    detected: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def host(self) -> Device:
+        """The memory that the processor computes in."""
+        return self.devices[0]
+
+    @property
+    def cards(self) -> tuple[Device, ...]:
+        """Graphics cards with a memory of their own."""
+        return self.devices[1:]
