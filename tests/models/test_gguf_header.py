@@ -99,7 +99,7 @@ def test_block_sizes_are_those_of_the_engine() -> None:
             "has a text of 4,611,686,018,427,387,904 bytes",
         ),
         (file(text("a") + struct.pack("<I", 77), entries=1), "the unknown type 77"),
-        (file(text("a") + struct.pack("<IIQ", 9, 9, 4), entries=1), "the unknown type 9"),
+        (file(text("a") + struct.pack("<IIQ", 9, 9, 4), entries=1), "arrays within an array"),
         (file(text("a") + struct.pack("<IIQ", 9, 4, 1 << 61), entries=1), "ends inside its header"),
         (file(text("a") + struct.pack("<IIQ", 9, 8, 1 << 61), entries=1), "texts under 'a' in"),
         (file((text("a") + b"\4\0\0\0" + b"\0" * 4) * 2, entries=2), "has the key 'a' twice"),
@@ -114,7 +114,12 @@ def test_block_sizes_are_those_of_the_engine() -> None:
         (file(text("t") + struct.pack("<IQIQ", 1, 100, 12, 0), tensors=1), "impossible shape"),
         (file(text("t") + struct.pack("<IQIQ", 1, 1 << 62, 0, 0), tensors=1), "does not hold the"),
         (file(text("t") + struct.pack("<IQIQ", 1, 8, 0, 1 << 63), tensors=1), "does not hold the"),
-        (file(text("t") + struct.pack("<IQIQ", 1, 8, 0, 8), tensors=1), "does not hold the"),
+        (
+            file(text("t") + struct.pack("<IQIQ", 1, 8, 0, 8), tensors=1),
+            "no multiple of its alignment",
+        ),
+        (file(text("t") + struct.pack("<IQIQ", 1, 8, 0, 32), tensors=1), "behind a hole"),
+        (file(text("t") + struct.pack("<IQIQ", 1, 8, 0, 0), tensors=1), "bytes behind its last"),
         (
             file((text("t") + struct.pack("<IQIQ", 1, 8, 0, 0)) * 2, tensors=2),
             "two tensors of one name",

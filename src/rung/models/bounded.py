@@ -1,18 +1,19 @@
 """A model file read from its start, no further than its header may reach; what the bytes mean is `metadata`'s.
 
 The file is not trusted: a length in it is compared with what is left before it is used, and nothing is mapped into
-memory, because a mapped file that someone shortens ends the process.
+memory, because a mapped file that someone shortens ends the process. The bytes may come from a disk or from anywhere
+else that gives them in order.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from rung.errors import ModelError
 
@@ -21,7 +22,14 @@ HEADER_BYTES = 64 * 1024 * 1024
 TEXT_BYTES = 4 * 1024 * 1024
 """Longest text accepted; chat templates, the longest that occur, are some kilobytes."""
 
+KEPT_TEXT_BYTES = 16 * 1024 * 1024
+"""All texts that are kept, together: decoded they take up to four times as much memory."""
+SKIPPED_TEXTS = 2 * 1024 * 1024
+"""Texts stepped over in one header; the largest vocabularies have 0.8 million tokens and merges."""
+
 Number = int | float | bool
+Read = Callable[[int], bytes]
+"""Gives the next bytes of a file, at most as many as asked for and none only at its end."""
 
 _PIECE = 1024 * 1024  # divides HEADER_BYTES, so that no more than that is ever held
 _COUNT = struct.Struct("<Q")
@@ -61,7 +69,7 @@ def opened(path: Path) -> Iterator[BoundedReader]:
     facts_of(path)  # asked before: opening a pipe waits for somebody to write to it
     try:
         with path.open("rb") as file:
-            yield BoundedReader(path, file)
+            yield BoundedReader(str(path), os.fstat(file.fileno()).st_size, file.read)
     except OSError as error:
         raise ModelError(
             f"the model file {str(path)!r} cannot be read: {error.strerror or error}",
@@ -73,20 +81,23 @@ class BoundedReader:
     """Takes values one after the other; every method raises `ModelError` where the file or the bounds end.
 
     Args:
-        path: for messages.
-        file: open at its start.
+        name: of the file, for messages.
+        size: of the file, in bytes.
+        read: gives its bytes from the start on; what it raises passes through.
 
     Attributes:
         size: of the file, in bytes.
         at: bytes taken so far, which is also where the next value starts in the file.
     """
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
-        self.size = os.fstat(file.fileno()).st_size
+    def __init__(self, name: str, size: int, read: Read) -> None:
+        self.size = size
         self.at = 0
-        self._path = path
-        self._file = file
+        self._name = name
+        self._read = read
         self._held = bytearray()
+        self._kept_text = 0
+        self._skipped_texts = 0
 
     def take(self, count: int) -> bytes:
         """The next `count` bytes."""
@@ -114,17 +125,37 @@ class BoundedReader:
         """The next text; bytes that are no UTF-8 are replaced."""
         return self._text().decode(errors="replace")
 
-    def name(self, what: str) -> str:
-        """The next text, which names something and has to be readable."""
+    def name(self, what: str, longest: int) -> str:
+        """The next text, which names something: no longer than `longest` bytes and without control characters."""
+        raw = self._text()
+        if len(raw) > longest:
+            raise self.damaged(
+                f"has {what} of {len(raw):,} bytes in its header, longer than {longest:,}"
+            )
         try:
-            return self._text().decode()
+            name = raw.decode()
         except UnicodeDecodeError:
             raise self.damaged(f"has {what} in its header that is not UTF-8") from None
+        if not name or not name.isprintable():
+            raise self.damaged(f"has {what} in its header that cannot be printed: {name!r}")
+        return name
 
     def skip_texts(self, count: int) -> None:
         """Step over texts without making them."""
-        for _ in range(count):
-            self.skip(self.count())
+        self._skipped_texts += count
+        if self._skipped_texts > SKIPPED_TEXTS:
+            raise self.damaged(f"has more than {SKIPPED_TEXTS:,} texts in its header")
+        held, at, length = self._held, self.at, _COUNT.unpack_from
+        for _ in range(count):  # written out: a vocabulary has hundreds of thousands
+            if at + _COUNT.size > len(held):
+                self._hold(at + _COUNT.size)
+            at += _COUNT.size + length(held, at)[0]
+        self.skip(at - self.at)
+
+    def digest(self, start: int) -> bytes:
+        """SHA-256 of what was taken from `start` on."""
+        with memoryview(self._held) as held, held[start : self.at] as taken:
+            return hashlib.sha256(taken).digest()
 
     def skip(self, count: int) -> int:
         """Step over the next `count` bytes.
@@ -145,9 +176,14 @@ class BoundedReader:
         if self.at + count * size > self.size:
             raise self._cut_short()
 
+    def check_count(self, count: int, most: int, what: str) -> None:
+        """Refuse a number of things that is beyond what any model has."""
+        if count > most:
+            raise self.damaged(f"has {count:,} {what} in its header, more than {most:,}")
+
     def damaged(self, what: str, *, hint: str = _ANOTHER) -> ModelError:
         """The file, and what is wrong with it."""
-        return ModelError(f"the model file {str(self._path)!r} {what}", hint=hint)
+        return ModelError(f"the model file {self._name!r} {what}", hint=hint)
 
     def _cut_short(self) -> ModelError:
         return self.damaged(
@@ -158,6 +194,9 @@ class BoundedReader:
         length = self.count()
         if length > TEXT_BYTES:
             raise self.damaged(f"has a text of {length:,} bytes in its header")
+        self._kept_text += length
+        if self._kept_text > KEPT_TEXT_BYTES:
+            raise self.damaged(f"has texts of more than {KEPT_TEXT_BYTES:,} bytes in its header")
         start = self.skip(length)
         return self._held[start : self.at]
 
@@ -168,7 +207,7 @@ class BoundedReader:
         if end > HEADER_BYTES:
             raise self.damaged(f"has a header of more than {HEADER_BYTES:,} bytes")
         while len(self._held) < end:
-            piece = self._file.read(_PIECE)
+            piece = self._read(_PIECE)
             if not piece:
                 raise self.damaged("became shorter while it was read")
             self._held += piece
