@@ -30,7 +30,6 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
         bandwidth: peak bytes per second; None when unknown.
         efficiency: share of the bandwidth that decoding reaches, measured for such a device; None for the default.
         overhead_s: seconds a token takes beyond reading memory, measured likewise; None for the default.
-        band: share by which a speed worked out of these may be off; None for the default.
     """
 
     name: str
@@ -41,7 +40,6 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     bandwidth: float | None = None
     efficiency: float | None = None
     overhead_s: float | None = None
-    band: float | None = None
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,9 +28,6 @@ class _Described(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     available_mib: int
     bandwidth_gb_s: float
     sources: Mapping[str, str]
-    efficiency: float | None = None
-    overhead_ms: float | None = None
-    band: float | None = None
 
 
 class _Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,7 +83,6 @@ def _machine(profile: _Profile) -> Machine:
 
 
 def _device(described: _Described) -> Device:
-    overhead = described.overhead_ms
     return Device(
         name=described.name,
         kind=described.kind,
@@ -94,9 +90,6 @@ def _device(described: _Described) -> Device:
         total=described.total_mib * _MIB,
         available=described.available_mib * _MIB,
         bandwidth=described.bandwidth_gb_s * 1e9,
-        efficiency=described.efficiency,
-        overhead_s=None if overhead is None else overhead / 1000,
-        band=described.band,
     )
 
 

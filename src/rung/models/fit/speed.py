@@ -1,0 +1,180 @@
+"""How fast a model will write: reading its weights and cache once a token, and a moment beside that.
+
+The two-factor model `t = bytes / (efficiency x bandwidth) + t0`, summed over the devices that hold a part. Figures of
+devices are data, `speeds.json`. How fast a prompt is read follows from no bandwidth: it is unknown until measured.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Sequence
+from importlib import resources
+
+import msgspec
+
+from rung.models.fit.tags import Tag
+from rung.models.hardware.machine import Device
+
+BAND = 0.35
+"""Share by which a speed may be off where no device's own series says otherwise."""
+
+
+class Speed(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens a second that one request writes while no other one does.
+
+    Attributes:
+        tokens_s: with little in the context.
+        full_tokens_s: with a slot's whole context in use.
+        band: share by which both may be off, upwards and downwards.
+        tag: `rule`, always: a measured speed is a measurement, not this.
+        basis: what it was worked out of, in words.
+    """
+
+    tokens_s: float
+    full_tokens_s: float
+    band: float
+    tag: Tag = Tag.RULE
+    basis: str
+
+    @property
+    def low(self) -> float:
+        """The slow end of the band."""
+        return self.tokens_s * (1 - self.band)
+
+    @property
+    def high(self) -> float:
+        """The fast end of the band."""
+        return self.tokens_s * (1 + self.band)
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What a token reads from one device.
+
+    Attributes:
+        device: which.
+        weights: bytes.
+        cache: bytes of keys and values when a slot's context is full.
+    """
+
+    device: Device
+    weights: int
+    cache: int
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """How a device turns bytes into time.
+
+    Attributes:
+        rate: bytes a second that it really reads.
+        overhead_s: seconds of a token that do not depend on bytes.
+    """
+
+    rate: float
+    overhead_s: float
+
+    def seconds(self, size: int | float) -> float:
+        """Time of a token that reads so many bytes."""
+        return size / self.rate + self.overhead_s
+
+
+class _Fitted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    device: str
+    words: tuple[str, ...]
+    efficiency: float
+    overhead_ms: float
+    rows: int
+    largest_error: float
+
+
+class _Usual(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    backend: str
+    efficiency: float
+    overhead_ms: float
+
+
+class _Speeds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: int
+    as_of: str
+    source: str
+    fitted: tuple[_Fitted, ...]
+    usual: tuple[_Usual, ...]
+
+
+def speed_of(readings: Sequence[Reading]) -> Speed | None:
+    """The speed of a model whose parts are read from these devices; None where a bandwidth is unknown.
+
+    Args:
+        readings: one a device; devices that hold nothing that a token reads are left out.
+    """
+    paces = [pace_of(reading.device) for reading in readings]
+    if not readings or any(pace is None for pace in paces):
+        return None
+    known = [pace for pace in paces if pace is not None]
+    together = list(zip(known, readings, strict=True))
+    empty = sum(pace.seconds(reading.weights) for pace, reading in together)
+    full = sum(pace.seconds(reading.weights + reading.cache) for pace, reading in together)
+    return Speed(
+        tokens_s=1 / empty,
+        full_tokens_s=1 / full,
+        band=max(_band(reading.device) for reading in readings),
+        basis=" + ".join(_basis(reading.device) for reading in readings),
+    )
+
+
+def pace_of(device: Device) -> Pace | None:
+    """How fast a device reads: its own figures, those of its series, else the usual ones of its backend."""
+    if not device.bandwidth:
+        return None
+    series, usual = _series(device.name), _usual(device.backend)
+    efficiency = device.efficiency or (series.efficiency if series else usual.efficiency)
+    overhead = device.overhead_s
+    if overhead is None:
+        overhead = (series.overhead_ms if series else usual.overhead_ms) / 1000
+    return Pace(device.bandwidth * efficiency, overhead)
+
+
+def fitted_pace(points: Sequence[tuple[float, float]]) -> Pace | None:
+    """The pace that fits measured tokens best, by least squares of the relative error; None with too few of them.
+
+    Args:
+        points: bytes that a token reads, and the seconds it took.
+    """
+    if len({size for size, _ in points}) < 2:
+        return None
+    # (slope x size + overhead - time) / time, so each row counts by its share, not by its size
+    rows = [(size / time, 1 / time) for size, time in points]
+    aa, ab = sum(a * a for a, _ in rows), sum(a * b for a, b in rows)
+    bb, a, b = sum(b * b for _, b in rows), sum(a for a, _ in rows), sum(b for _, b in rows)
+    determinant = aa * bb - ab * ab
+    slope, overhead = (a * bb - b * ab) / determinant, (b * aa - a * ab) / determinant
+    if overhead < 0:  # no device is faster than reading alone
+        slope, overhead = a / aa, 0.0
+    return Pace(1 / slope, overhead) if slope > 0 and math.isfinite(slope) else None
+
+
+def _band(device: Device) -> float:
+    series = _series(device.name)
+    return max(BAND, series.largest_error) if series else BAND
+
+
+def _basis(device: Device) -> str:
+    return f"{(device.bandwidth or 0) / 1e9:,.0f} GB/s on {device.name}"
+
+
+def _series(name: str) -> _Fitted | None:
+    words = set(re.findall(r"\w+", name.casefold()))
+    matching = (series for series in _read().fitted if words.issuperset(series.words))
+    return next(matching, None)
+
+
+def _usual(backend: str) -> _Usual:
+    usual = {one.backend: one for one in _read().usual}
+    return usual.get(backend, usual["cpu"])
+
+
+@functools.cache
+def _read() -> _Speeds:
+    content = resources.files(__package__).joinpath("speeds.json").read_bytes()
+    return msgspec.json.decode(content, type=_Speeds)
