@@ -181,7 +181,16 @@ def _alone(path: Path) -> Iterator[None]:
     except OSError as error:
         raise storage_error(path, error) from error
     try:
-        until = time.monotonic() + PATIENCE_S
+        _wait(descriptor, path)
+        yield
+    finally:
+        os.close(descriptor)  # which also lets the next one in
+
+
+def _wait(descriptor: int, path: Path) -> None:
+    """Wait until no one else changes the lock."""
+    until = time.monotonic() + PATIENCE_S
+    try:
         while not _taken(descriptor):
             if time.monotonic() > until:
                 raise StorageError(
@@ -189,9 +198,8 @@ def _alone(path: Path) -> Iterator[None]:
                     hint="wait for it, or end it",
                 )
             time.sleep(0.01)
-        yield
-    finally:
-        os.close(descriptor)  # which also lets the next one in
+    except OSError as error:  # a file system without locks
+        raise storage_error(path, error) from error
 
 
 if sys.platform == "win32":

@@ -1,0 +1,100 @@
+"""SHA-256 of whole files, and which of them were read since they last changed.
+
+What was once read in full is remembered at home by the file's path, size, times and inode, for those who ask for a
+quick look; a full look never trusts it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from rung.errors import ModelError, StorageError
+from rung.files import write_atomically
+from rung.models.bounded import facts_of
+from rung.models.home import home
+
+PIECE = 4 * 1024 * 1024
+"""Bytes read at once."""
+
+_FOLDER = "digests"
+
+Progress = Callable[[int, int], None]
+"""Told the bytes done and the bytes in all."""
+
+
+class _Known(msgspec.Struct, frozen=True):
+    """A file as it was when it was read in full."""
+
+    path: str
+    size: int
+    modified_ns: int
+    changed_ns: int
+    inode: int
+    sha256: str
+
+
+def hash_file(path: Path, progress: Progress = lambda done, total: None) -> str:
+    """The hexadecimal SHA-256 of a file, read in full.
+
+    Raises:
+        ModelError: there is no such file, it may not be read, or something writes to it.
+    """
+    size = facts_of(path).st_size
+    before = _state(path, "")
+    digest = hashlib.sha256()
+    done = 0
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(PIECE):
+                digest.update(piece)
+                done += len(piece)
+                progress(done, size)
+    except OSError as error:
+        raise ModelError(
+            f"the model file {str(path)!r} cannot be read: {error.strerror or error}",
+            hint="check its permissions",
+        ) from error
+    if _state(path, "") != before:
+        raise ModelError(
+            f"the model file {str(path)!r} changed while it was read",
+            hint="wait until nothing writes to it any more",
+        )
+    _remember(path, digest.hexdigest())
+    return digest.hexdigest()
+
+
+def known_hash(path: Path) -> str | None:
+    """The SHA-256 of a file that was read in full and has not changed since, as far as its size and times tell.
+
+    Raises:
+        ModelError: there is no such file, or it may not be looked at.
+    """
+    facts_of(path)
+    try:
+        known = msgspec.json.decode(_place(path).read_bytes(), type=_Known)
+    except (OSError, msgspec.DecodeError):
+        return None
+    return known.sha256 if known == _state(path, known.sha256) else None
+
+
+def _state(path: Path, sha256: str) -> _Known:
+    facts = facts_of(path)
+    times = facts.st_mtime_ns, facts.st_ctime_ns
+    return _Known(str(path.absolute()), facts.st_size, *times, facts.st_ino, sha256)
+
+
+def _remember(path: Path, sha256: str) -> None:
+    """Note what was read; where home cannot be written to, the next quick look is a full one."""
+    try:
+        write_atomically(_place(path), msgspec.json.encode(_state(path, sha256)))
+    except StorageError:
+        return
+
+
+def _place(path: Path) -> Path:
+    name = hashlib.sha256(str(path.absolute()).encode(errors="surrogateescape")).hexdigest()
+    return home() / _FOLDER / f"{name}.json"

@@ -1,0 +1,136 @@
+"""The record of a model that is on this machine: what `rung.lock` says of it. Fetching it is `pull`'s."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from rung.errors import ModelError
+from rung.ids import now
+from rung.models.filetypes import file_type_name
+from rung.models.header import Header
+from rung.models.lock.drift import read_slice
+from rung.models.lock.file import is_below
+from rung.models.lock.hashing import Progress, hash_file
+from rung.models.lock.identity import identity_of, sample_of, template_of
+from rung.models.lock.record import Artefact, FitRecord, LockedFile, Signature, Verified
+from rung.models.reference import Origin, Reference
+from rung.models.shards import part_names, read_model
+from rung.models.sources.resolved import RemoteFile, Resolved, Role
+from rung.version import __version__
+
+
+def artefact_of(
+    resolved: Resolved,
+    files: Sequence[LockedFile],
+    headers: Sequence[Header],
+    *,
+    root: Path | None = None,
+    fit: FitRecord | None = None,
+    signature: Signature | None = None,
+) -> Artefact:
+    """The record of a model.
+
+    Args:
+        resolved: what its reference named.
+        files: as they lie on this machine, weights first, shards in order.
+        headers: of the weights.
+        root: the folder of the lock, where slices of the weights are to be read from.
+        fit: what memory it is expected to take.
+        signature: of the publisher, where one was checked.
+
+    Raises:
+        ModelError: the weights cannot be read.
+    """
+    weights = [file for file in files if file.role == Role.WEIGHTS]
+    paths = tuple(root / file.path for file in weights) if root is not None else ()
+    first = headers[0]
+    return Artefact(
+        name=_name(weights[0].path),
+        source=_source(resolved.reference, weights[0].path),
+        revision=resolved.revision,
+        files=tuple(files),
+        identity=identity_of(headers),
+        sample=sample_of(headers, lambda piece: read_slice(paths, piece)) if paths else None,
+        architecture=first.architecture,
+        file_type=file_type_name(first.number("general.file_type")),
+        parameters=sum(header.parameters for header in headers),
+        bits_per_weight=_bits_per_weight(headers),
+        context_length=first.number(f"{first.architecture}.context_length"),
+        licence=resolved.licence or first.text("general.license"),
+        base_models=resolved.base_models,
+        engine=engine_build(),
+        fit=fit,
+        template=template_of(headers),
+        signature=signature,
+        retrieved=now(),
+        rung=__version__,
+    )
+
+
+def local_artefact(
+    path: str, root: Path, *, progress: Progress = lambda done, total: None
+) -> Artefact:
+    """The record of a model that lies below a project's folder; of a split one, name the first part.
+
+    Args:
+        path: relative to `root`, with forward slashes.
+        root: the folder of the lock.
+        progress: told the bytes hashed of a file and its bytes in all.
+
+    Raises:
+        ModelError: it is no model, or lies elsewhere.
+    """
+    if not is_below(path):
+        raise ModelError(
+            f"{path!r} does not lie below the folder of rung.lock, which holds for every checkout of it",
+            hint=f"bring it there without copying: rung pull file:{path}",
+        )
+    pure = PurePosixPath(path)
+    parts = [pure.with_name(name).as_posix() for name in part_names(pure.name)]
+    headers = read_model(root / path)
+    files = tuple(
+        LockedFile(
+            role=Role.WEIGHTS.value,
+            path=part,
+            size=header.size,
+            sha256=hash_file(root / part, progress),
+            verified=Verified.COMPUTED,
+        )
+        for part, header in zip(parts, headers, strict=True)
+    )
+    named = tuple(RemoteFile(name=PurePosixPath(p).name, role=Role.WEIGHTS) for p in parts)
+    reference = Reference(origin=Origin.FILE, repo=parts[0])
+    resolved = Resolved(reference=reference, revision="", files=named)
+    return artefact_of(resolved, files, headers, root=root)
+
+
+def engine_build() -> str:
+    """The embedded engine's library and its version; `none` where it is not installed."""
+    try:
+        return f"xllamacpp {importlib.metadata.version('xllamacpp')}"
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
+
+
+def _name(path: str) -> str:
+    """A file's name without its ending and without which part of a split model it is."""
+    stem = PurePosixPath(path).stem
+    head, dash, tail = stem.rpartition("-of-")
+    if dash and tail.isdigit() and head[-6:-5] == "-" and head[-5:].isdigit():
+        return head[:-6]
+    return stem
+
+
+def _source(reference: Reference, path: str) -> str:
+    """The reference; that of a file is where it lies below the lock, which holds on other machines too."""
+    return f"file:{path}" if reference.origin is Origin.FILE else str(reference)
+
+
+def _bits_per_weight(headers: Sequence[Header]) -> float:
+    tensors = [tensor for header in headers for tensor in header.tensors]
+    elements = sum(tensor.elements for tensor in tensors)
+    if not elements:
+        return 0.0
+    return round(sum(tensor.size for tensor in tensors) * 8 / elements, 4)
