@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rung.errors import ModelError
+from rung.models.bounded import facts_of
 from rung.models.header import Header, read_header
 
 MAX_PARTS = 1000
@@ -50,14 +51,22 @@ def read_model(path: Path) -> tuple[Header, ...]:
     """
     paths = [path.with_name(name) for name in part_names(path.name)]
     for part in paths:
-        if not part.exists() and len(paths) > 1:
-            raise ModelError(
-                f"the part {part.name!r} of {len(paths)} is missing beside {str(path)!r}",
-                hint="fetch it too, into the same folder",
-            )
+        _check_there(part, len(paths))
     headers = tuple(read_header(part) for part in paths)
     check_parts(headers)
     return headers
+
+
+def _check_there(part: Path, count: int) -> None:
+    try:
+        facts_of(part)
+    except ModelError as error:
+        if count == 1:
+            raise
+        raise ModelError(
+            f"a model in {count} parts is not whole: {error.message}",
+            hint="fetch every part into the same folder",
+        ) from error
 
 
 def check_parts(headers: Sequence[Header]) -> None:
