@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rung.config import STARTER, EngineName, RungSettings, Settings
+from rung.engines.pins import Pins
 from rung.engines.protocol import Engine
 from rung.errors import ConfigError, ModelError
 from rung.models.metadata import read_metadata
@@ -27,12 +28,14 @@ class Engines:
         self._settings = settings
         self._open: dict[tuple[str, str], Engine] = {}
         self._shared_fleet: Fleet | None = None
+        self._pins = Pins(settings.root)
 
     def get(self, rung: RungSettings, task: str) -> Engine:
         """The engine of `rung` for `task`, the same each time; nothing is connected or loaded before its first call.
 
         Raises:
-            ConfigError: the rung's settings do not say enough.
+            ConfigError: the rung's settings do not say enough, or the project's lock is damaged.
+            ModelError: its model is a reference that is not pinned.
         """
         # a rung whose model depends on the task has one engine per task
         key = rung.name, task if "{task}" in rung.model else ""
@@ -65,17 +68,19 @@ class Engines:
         return StudentEngine(self._settings.path(rung.model.format(task=task)))
 
     def _llama_cpp(self, rung: RungSettings, task: str) -> Engine:
+        from rung.engines.llama_cpp.digests import files_of  # noqa: PLC0415
         from rung.engines.llama_cpp.engine import LlamaCppEngine  # noqa: PLC0415 - aiohttp
         from rung.engines.llama_cpp.parameters import parameters_of  # noqa: PLC0415
         from rung.starter import NAME, model_path, training_digests  # noqa: PLC0415
 
-        path = model_path() if rung.model == STARTER else self._settings.path(rung.model)
+        path = model_path() if rung.model == STARTER else self._pins.path(rung)
         known = (
             _model_name(path) == NAME
         )  # a quantised copy keeps the name, and knows the same rows by heart
+        parameters = parameters_of(path, rung.load, root=self._settings.root)
         return LlamaCppEngine(
             self._fleet(),
-            parameters_of(path, rung.load, root=self._settings.root),
+            parameters,
             prompt=rung.prompt,
             adapter=rung.adapter,
             temperature=rung.temperature,
@@ -83,6 +88,7 @@ class Engines:
             timeouts=rung.timeouts,
             limits=rung.limits,
             training_digests=training_digests if known else None,
+            pins=self._pins.files(files_of(parameters)),
         )
 
     def _openai(self, rung: RungSettings, task: str) -> Engine:

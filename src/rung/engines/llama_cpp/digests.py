@@ -1,15 +1,18 @@
 """Which files a model is: their SHA-256, computed once while they stay as they are, and whether they still do.
 
 A certificate is about exact weights. A file that is replaced under a running project would be loaded again by itself,
-so an engine holds on to the files that it met first and takes no others.
+so an engine holds on to the files that it met first and takes no others, and where the project's lock names files,
+only those.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import hashlib
 import re
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -18,9 +21,11 @@ from rung.engines.llama_cpp.model_file import Fingerprint, fingerprint
 from rung.engines.llama_cpp.parameters import ModelParameters
 from rung.engines.llama_cpp.role import Role
 from rung.errors import EngineUnavailable, ModelError
+from rung.models.lock.record import LockedFile
 
 _SPLIT = re.compile(r"(.*)-00001-of-([0-9]{5})\.gguf", re.DOTALL)
 _MOST_PARTS = 1024
+_RESTORE = "rung verify shows what changed; rung pull restores the pinned file"
 
 _Prints = tuple[Fingerprint | None, ...]
 
@@ -42,11 +47,14 @@ class PinnedFiles:
 
     Args:
         parameters: name the files.
+        pins: what the project's lock says of those of them that it names, by path.
     """
 
-    def __init__(self, parameters: ModelParameters) -> None:
+    def __init__(self, parameters: ModelParameters, pins: Mapping[str, LockedFile] = {}) -> None:
         self._parts = parts_of(parameters.path)
         self._adapters = tuple(adapter.path for adapter in parameters.adapters)
+        self._pins = pins
+        self._admitted = not pins
         self._pinned: _Prints | None = None
         self._seen: set[tuple[Role, int]] = set()
         self._hashing = threading.Lock()
@@ -70,13 +78,40 @@ class PinnedFiles:
     def expect(self) -> None:
         """Check, before anything is loaded, that no other files are in their place; that they are gone passes.
 
+        It reads no file; `admit` does.
+
         Raises:
-            EngineUnavailable: they were replaced since they were first met.
+            EngineUnavailable: they were replaced since they were first met, or have another size than is pinned.
         """
+        for path, pin in self._pins.items():
+            print_ = _print(path)
+            if print_ is not None and print_.size != pin.size:
+                raise _drifted(path, f"has {print_.size:,} bytes", f"{pin.size:,}")
         if self._pinned is not None:
             pairs = zip(self._prints(), self._pinned, strict=True)
             if any(now is not None and now != met for now, met in pairs):
                 raise self._replaced()
+
+    async def admit(self) -> None:
+        """Check that the files are those that the lock names; read in full the first time, in a thread.
+
+        Raises:
+            EngineUnavailable: one has another digest, or cannot be read.
+        """
+        if not self._admitted:
+            await asyncio.to_thread(self._admit)
+
+    def _admit(self) -> None:
+        with self._hashing:  # who comes second finds it done
+            before = self._prints()
+            for path, pin in self._pins.items():
+                if _print(path) is None:
+                    continue  # the engine says whether it is needed
+                found = file_digest(path)
+                if found != pin.sha256:
+                    raise _drifted(path, f"is sha256 {found}", pin.sha256)
+            self._hold(before)  # another file that comes in its place is not what was read
+            self._admitted = True
 
     def digests(self) -> Digests:
         """Their digests; about a second for each GB the first time, so best called in a thread.
@@ -120,6 +155,11 @@ class PinnedFiles:
         return tuple(_print(path) for path in (*self._parts, *self._adapters))
 
 
+def files_of(parameters: ModelParameters) -> tuple[str, ...]:
+    """Every file that a model is loaded from: its parts, then its adapters."""
+    return (*parts_of(parameters.path), *(adapter.path for adapter in parameters.adapters))
+
+
 def parts_of(path: str) -> tuple[str, ...]:
     """The files of a model that begins at `path`: several for one that was split, by the names that the engine expects.
 
@@ -161,6 +201,13 @@ def _digest(path: str, print_: Fingerprint) -> str:
             hint="wait until nothing writes to it any more",
         )
     return digest
+
+
+def _drifted(path: str, found: str, pinned: str) -> EngineUnavailable:
+    return EngineUnavailable(
+        f"model file changed since it was pinned: {path} {found}, rung.lock says {pinned}",
+        hint=_RESTORE,
+    )
 
 
 def _joined(parts: list[str]) -> str:

@@ -43,6 +43,7 @@ from rung.errors import (
     ModelError,
 )
 from rung.models.hardware.memory import read_memory
+from rung.models.lock.record import LockedFile
 from rung.task import Kind, Task
 from rung.text import text_digest
 
@@ -80,6 +81,7 @@ class LlamaCppEngine:
         limits: `context_tokens` can narrow the model's context.
         training_digests: gives the sorted `text_digest`s of the texts that the model was trained on; None where they
             are not known.
+        pins: what the project's lock says of the model's files, by path; no others are loaded.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class LlamaCppEngine:
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
         limits: Limits = Limits(),  # noqa: B008 - frozen
         training_digests: Callable[[], npt.NDArray[np.uint64]] | None = None,
+        pins: Mapping[str, LockedFile] = {},
     ) -> None:
         self._parameters = parameters
         self._form = prompt
@@ -102,7 +105,7 @@ class LlamaCppEngine:
         self._scorer = fleet.supervisor(parameters, Role.SCORER)
         self._training_digests = training_digests
         self._capabilities: Capabilities | None = None
-        self._files = PinnedFiles(parameters)
+        self._files = PinnedFiles(parameters, pins)
         self._serving = Serving(self._server, self._decoding, timeouts, limits, self._files)
         self._classifying = Classifying(
             self._scorer, self._serving, self._files, prompt, adapter, timeouts

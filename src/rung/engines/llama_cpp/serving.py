@@ -368,13 +368,14 @@ async def slot(
     Raises:
         EngineCold: the model was not loaded in time; it goes on loading.
         EngineOverloaded: no slot became free in time.
-        EngineUnavailable: the files were replaced.
+        EngineUnavailable: the files were replaced, or are not those that the project pinned.
         EngineError: there is no child.
     """
 
     files.expect()
     async with contextlib.AsyncExitStack() as stack:
         async with deadline.bounded(too_late_for(supervisor)):
+            await files.admit()
             lease = await stack.enter_async_context(supervisor.lease())
         files.check(supervisor.role, lease.generation)
         yield lease
