@@ -135,6 +135,11 @@ def pace_of(device: Device) -> Pace | None:
     return Pace(device.bandwidth * efficiency, overhead)
 
 
+def has_series(name: str) -> bool:
+    """Whether there are fitted figures of a device with this name."""
+    return _series(name) is not None
+
+
 def fitted_pace(points: Sequence[tuple[float, float]]) -> Pace | None:
     """The pace that fits measured tokens best, by least squares of the relative error; None with too few of them.
 

@@ -1,0 +1,149 @@
+"""This machine is looked at: memory, cards, shared memory, and how fast its processors read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rung.models.hardware.amd import amd_devices
+from rung.models.hardware.apple import working_set
+from rung.models.hardware.bandwidth import measured_bandwidth, stored_bandwidth
+from rung.models.hardware.detection import this_machine
+from rung.models.hardware.machine import DeviceKind
+from rung.models.hardware.memory import Memory, read_memory
+from rung.models.hardware.nvidia import bus_bandwidth, nvidia_devices
+
+GIB = 1024**3
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNG_HOME", str(tmp_path / "home"))
+
+
+def test_this_machine_has_the_memory_that_the_system_tells_of() -> None:
+    """A container's limit included; nothing is measured unless asked for."""
+    machine = this_machine()
+    assert machine.detected
+    assert machine.host.total == read_memory().total
+    assert 0 < machine.host.available <= machine.host.total
+    assert machine.host.bandwidth is None or machine.host.kind is DeviceKind.UNIFIED
+
+
+def test_bandwidth_is_measured_once_and_kept() -> None:
+    """The second asking reads what the first one wrote, and so does detection."""
+    assert stored_bandwidth() is None
+    first = measured_bandwidth(GIB)
+    assert 1e8 < first.rate < 1e13
+    assert measured_bandwidth(GIB) == first
+    machine = this_machine()
+    if machine.host.kind is DeviceKind.HOST:
+        assert machine.host.bandwidth == first.rate
+        assert any("measured here" in note for note in machine.notes)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b'{"rate": -1, "at": "", "machine": ""}', b'{"rate": "fast"}', b"[" * 9999],
+)
+def test_a_damaged_record_of_bandwidth_is_measured_again(tmp_path: Path, content: bytes) -> None:
+    """It is a convenience, so it never costs an error."""
+    place = tmp_path / "home" / "bandwidth.json"
+    place.parent.mkdir()
+    place.write_bytes(content)
+    assert stored_bandwidth() is None
+    assert measured_bandwidth(GIB).rate > 0
+
+
+def test_bandwidth_of_another_machine_is_not_believed(tmp_path: Path) -> None:
+    """A home may lie on a disk that several machines share."""
+    kept = measured_bandwidth(GIB)
+    place = tmp_path / "home" / "bandwidth.json"
+    facts = json.loads(place.read_bytes())
+    place.write_text(json.dumps(facts | {"machine": f"another than {kept.machine}"}))
+    assert stored_bandwidth() is None
+
+
+def test_a_home_that_cannot_be_written_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The measurement is used and not kept."""
+    file = tmp_path / "file"
+    file.write_text("")
+    monkeypatch.setenv("RUNG_HOME", str(file / "below"))
+    assert measured_bandwidth(GIB).rate > 0
+    assert stored_bandwidth() is None
+
+
+def test_without_a_driver_there_are_no_cards() -> None:
+    """Asking never raises, with a card or without."""
+    for card in nvidia_devices():
+        assert card.kind is DeviceKind.GPU
+        assert 0 <= card.available <= card.total
+
+
+def test_peak_bandwidth_is_clock_times_width_at_double_data_rate() -> None:
+    """An RTX 4090 states 10,501 MHz and 384 bit: 1,008 GB/s."""
+    assert bus_bandwidth(10_501, 384) == pytest.approx(1008e9, rel=0.001)
+    assert bus_bandwidth(0, 384) is None
+    assert bus_bandwidth(10_501, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("total", "limit", "expected"),
+    [
+        (8 * GIB, 0, 8 * GIB * 2 // 3),
+        (32 * GIB, 0, 32 * GIB * 2 // 3),
+        (96 * GIB, 0, 72 * GIB),
+        (32 * GIB, 28 * 1024, 28 * GIB),
+        (32 * GIB, 99 * 1024, 32 * GIB),
+    ],
+)
+def test_a_working_set_is_a_share_of_memory_or_what_was_set(
+    total: int, limit: int, expected: int
+) -> None:
+    """Two thirds of smaller machines were observed (21,845 MiB of 32 GB), three quarters of larger ones."""
+    assert working_set(total, limit) == expected
+
+
+def driver(folder: Path, **figures: int) -> None:
+    """One graphics processor as the AMD driver shows it."""
+    folder.mkdir(parents=True)
+    for name, value in figures.items():
+        (folder / f"mem_info_{name}").write_text(f"{value}\n")
+
+
+def test_an_amd_card_has_its_own_memory(tmp_path: Path) -> None:
+    """What others use of it is not available; connectors beside it are no cards."""
+    driver(
+        tmp_path / "card0" / "device",
+        vram_total=20 * GIB,
+        vram_used=GIB,
+        gtt_total=32 * GIB,
+        gtt_used=0,
+    )
+    (tmp_path / "card0-DP-1" / "device").mkdir(parents=True)
+    (device,) = amd_devices(tmp_path, Memory(64 * GIB, 60 * GIB))
+    assert (device.kind, device.total, device.available) == (DeviceKind.GPU, 20 * GIB, 19 * GIB)
+
+
+def test_an_amd_processor_shares_the_machines_memory_as_far_as_the_driver_lets_it(
+    tmp_path: Path,
+) -> None:
+    """The limit is what the driver may map, and never more than is free."""
+    own = {"vram_total": GIB // 2, "vram_used": 0, "gtt_total": 62 * GIB, "gtt_used": 2 * GIB}
+    driver(tmp_path / "card1" / "device", **own)
+    (device,) = amd_devices(tmp_path, Memory(124 * GIB, 120 * GIB))
+    assert (device.kind, device.available) == (DeviceKind.UNIFIED, 60 * GIB + GIB // 2)
+    (device,) = amd_devices(tmp_path, Memory(124 * GIB, 8 * GIB))
+    assert device.available == 8 * GIB
+
+
+def test_a_driver_that_tells_nonsense_is_passed_over(tmp_path: Path) -> None:
+    """As is a system without such a driver."""
+    driver(tmp_path / "card0" / "device", vram_total=GIB)
+    (tmp_path / "card0" / "device" / "mem_info_vram_used").write_text("many\n")
+    assert amd_devices(tmp_path, Memory(GIB, GIB)) == ()
+    assert amd_devices(tmp_path / "none", Memory(GIB, GIB)) == ()
