@@ -1,0 +1,30 @@
+"""A machine of which only the memory is told: like the described laptops, less what their system takes."""
+
+from __future__ import annotations
+
+import msgspec
+
+from rung.models.hardware.machine import Machine
+from rung.models.hardware.profiles import machine_named
+
+_LAPTOPS = ("laptop-8gb", "laptop-16gb", "laptop-32gb")
+_GIB = 1024**3
+
+
+def machine_with(ram: float) -> Machine:
+    """A machine without a graphics card and with `ram` GiB of memory.
+
+    What its system takes and its bandwidth are those of the largest described laptop that has no more memory, or of the
+    smallest one.
+    """
+    total = round(ram * _GIB)
+    laptops = [machine_named(name) for name in _LAPTOPS]
+    like = next((one for one in reversed(laptops) if one.host.total <= total), laptops[0])
+    left = max(0, total - (like.host.total - like.host.available))
+    host = msgspec.structs.replace(like.host, total=total, available=left)
+    return Machine(
+        name=f"a machine with {ram:g} GiB",
+        devices=(host,),
+        detected=False,
+        notes=(f"taken to be like {like.name}", *like.notes),
+    )
