@@ -82,7 +82,12 @@ def sample_of(headers: Sequence[Header], read: Callable[[Slice], bytes]) -> str 
         read: gives the bytes of a slice.
     """
     slices = slices_of(headers)
-    return _hex(read(piece) for piece in slices) if slices else None
+    return digest_of_slices([read(piece) for piece in slices]) if slices else None
+
+
+def digest_of_slices(pieces: Sequence[bytes]) -> str:
+    """What `sample_of` makes of the bytes of a model's slices, in order."""
+    return _hex(pieces)
 
 
 def _spread(part: int, header: Header, count: int) -> list[Slice]:
