@@ -1,0 +1,159 @@
+"""`rung pull`: fetch a model, checked and pinned, or bring back every model that is pinned."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+import msgspec
+
+from rung.blocking import run_blocking
+from rung.cli.options import config_option, json_option
+from rung.cli.pullshow import Show
+from rung.cli.pulltext import facts, pinned_lines, restored_facts, restored_line, warnings
+from rung.errors import ConfigError
+from rung.models.hardware.detection import this_machine
+from rung.models.lock.record import Artefact
+from rung.models.pull.fitting import Fitting
+from rung.models.pull.pulling import Pulled, pull
+from rung.models.pull.restoring import Restored, pinned, restore
+from rung.models.reference import Reference, parse_reference
+from rung.models.sources.opening import Sources
+from rung.userfiles.settings import find_settings
+
+
+@click.command()
+@click.argument("reference", metavar="[MODEL]", required=False)
+@click.option("--frozen", is_flag=True, help="Refuse what is not pinned in rung.lock exactly so.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Fetch what does not fit, and replace files and pins that are in the way.",
+)
+@click.option(
+    "--with",
+    "extra",
+    type=click.Choice(["mmproj"]),
+    help="Fetch what reads pictures, too, where it is a file of its own.",
+)
+@click.option(
+    "--ctx",
+    type=click.IntRange(min=16),
+    help="Tokens of prompt and answer that it must fit with; default 4096.",
+)
+@config_option
+@json_option
+def command(
+    reference: str | None,
+    frozen: bool,
+    force: bool,
+    extra: str | None,
+    ctx: int | None,
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    """Fetch MODEL into the project's folder `models` and pin it in rung.lock.
+
+    MODEL is hf:owner/repo:Q4_K_M, ollama:name:tag, https://host/model.gguf, lmstudio:publisher/repo or a file. It is
+    visible when it is whole, has the publisher's digest and was scanned; files of other programs on this machine are
+    linked, not copied. An interrupted download goes on where it was. Without MODEL, everything that is pinned and is
+    missing or changed is fetched again as it was pinned.
+    """
+    root = _root(config)
+    if reference is None:
+        if force or extra or ctx:
+            raise click.UsageError("--force, --with and --ctx need the MODEL that they are for")
+        _restore(root, as_json)
+        return
+    asked = parse_reference(reference)
+    with _stoppable(), Show(str(asked), quiet=as_json) as show:
+        fit = Fitting(this_machine(), context=ctx, force=force)
+        done = run_blocking(
+            _pull(asked, root, fit, show, frozen=frozen, force=force, projector=extra == "mmproj")
+        )
+    for line in warnings(done):
+        click.echo(f"warning: {line}", err=True)
+    click.echo(msgspec.json.encode(facts(done)) if as_json else pinned_lines(done, root))
+
+
+async def _pull(
+    reference: Reference,
+    root: Path,
+    fit: Fitting,
+    show: Show,
+    *,
+    frozen: bool,
+    force: bool,
+    projector: bool,
+) -> Pulled:
+    async with Sources() as sources:
+        return await pull(
+            reference,
+            root,
+            sources,
+            fit=fit,
+            tell=show.tell,
+            frozen=frozen,
+            force=force,
+            projector=projector,
+        )
+
+
+def _restore(root: Path, as_json: bool) -> None:
+    done: list[Restored] = []
+    for artefact in pinned(root):
+        with _stoppable(), Show(artefact.name, quiet=as_json) as show:
+            done.append(run_blocking(_bring_back(artefact, root, show)))
+        if not as_json:
+            click.echo(restored_line(done[-1]))
+    if as_json:
+        click.echo(msgspec.json.encode(restored_facts(done)))
+
+
+async def _bring_back(artefact: Artefact, root: Path, show: Show) -> Restored:
+    async with Sources() as sources:
+        return await restore(artefact, root, sources, show.tell)
+
+
+def _root(config: Path | None) -> Path:
+    """The folder of the project: that of its settings, or the current one where there are none."""
+    if config is not None:
+        return (config if config.is_dir() else config.parent).absolute()
+    try:
+        return find_settings().parent
+    except ConfigError:
+        return Path.cwd()
+
+
+class _StoppedError(KeyboardInterrupt):
+    """A person or the system asks to stop; a `KeyboardInterrupt`, so that what runs is cancelled and cleaned up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM unwind, and say what is left."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _StoppedError(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except _StoppedError as stopped:
+        click.echo(
+            "rung: stopped; what has come is kept and nothing unfinished is visible", err=True
+        )
+        click.echo("hint: the same command goes on from there", err=True)
+        sys.exit(128 + stopped.number)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,80 @@
+"""The question before a download: does the model fit this machine, run as it usually is?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rung.errors import GateError
+from rung.models.fit.estimate import Estimate, estimate
+from rung.models.fit.model import model_of
+from rung.models.fit.run import Run
+from rung.models.fit.verdict import Verdict
+from rung.models.hardware.machine import Machine
+from rung.models.header import Header
+from rung.models.lock.record import FitRecord
+from rung.models.sources.resolved import Resolved
+
+USUAL_CONTEXT = 4096
+"""Tokens, as the embedded engine has them; fewer where the model was made for fewer."""
+
+
+class Fitting:
+    """Estimates models on one machine, and refuses those that do not fit it.
+
+    Args:
+        machine: that the model is for.
+        context: tokens of prompt and answer together, None for the usual ones.
+        force: fetch what does not fit, too.
+    """
+
+    def __init__(self, machine: Machine, *, context: int | None, force: bool) -> None:
+        self._machine = machine
+        self._context = context
+        self._force = force
+
+    def __call__(self, resolved: Resolved, headers: Sequence[Header]) -> Estimate:
+        """How a model fits.
+
+        Args:
+            resolved: what it is.
+            headers: of its weights.
+
+        Raises:
+            GateError: it does not fit.
+        """
+        model = model_of(headers, resolved.weights[0].name.rpartition("/")[2])
+        run = Run(context=self._context or _usual_context(headers))
+        answer = estimate(model, run, self._machine)
+        if answer.verdict is Verdict.NO and not self._force:
+            raise self._refusal(resolved, answer)
+        return answer
+
+    def _refusal(self, resolved: Resolved, answer: Estimate) -> GateError:
+        budget = answer.tightest
+        return GateError(
+            f"{resolved.reference} does not fit: with {answer.run.context:,} tokens it takes "
+            f"{_gib(budget.needed)} of the {_gib(budget.available)} that {budget.device} has left",
+            hint=f"rung fit {resolved.reference} tells what would help; --force fetches it all the same",
+        )
+
+
+def fit_record(answer: Estimate) -> FitRecord:
+    """What the lock keeps of an estimate."""
+    return FitRecord(
+        context=answer.run.context,
+        slots=answer.run.slots,
+        kv_type=answer.run.type_k,
+        predicted=answer.needed,
+        machine=answer.machine,
+        rules=answer.rules,
+    )
+
+
+def _usual_context(headers: Sequence[Header]) -> int:
+    first = headers[0]
+    trained = first.number(f"{first.architecture}.context_length")
+    return min(USUAL_CONTEXT, trained) if trained else USUAL_CONTEXT
+
+
+def _gib(number: int) -> str:
+    return f"{number / 1024**3:,.2f} GiB"

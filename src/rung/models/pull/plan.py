@@ -1,0 +1,161 @@
+"""Which files a pull fetches, what they are called here, and whether they may take the place of others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from rung.errors import ModelError
+from rung.models.lock.record import Artefact, LockedFile
+from rung.models.reference import Origin
+from rung.models.sources.resolved import RemoteFile, Resolved, Role
+
+FOLDER = "models"
+"""Folder of a project that models lie in."""
+
+LARGEST_SIDE_FILE = 4 * 1024 * 1024
+"""Bytes; templates, licences and parameters have some kilobytes."""
+
+_ENDINGS = {
+    Role.PROJECTOR: ".mmproj.gguf",
+    Role.ADAPTER: ".adapter.gguf",
+    Role.TEMPLATE: ".template.txt",
+    Role.LICENCE: ".licence.txt",
+    Role.SYSTEM: ".system.txt",
+    Role.PARAMETERS: ".parameters.json",
+}
+"""What follows the model's name where a source has no names of its own."""
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """One file to be had.
+
+    Attributes:
+        file: at its source; its digest is the publisher's, or the pinned one where it is pinned.
+        path: where it is going to lie.
+        by_publisher: whether the digest is the publisher's; False while there is none.
+        etag: the source's name for its content where that is all that is known of it.
+        replace: whether another file may lie there and lose its place.
+    """
+
+    file: RemoteFile
+    path: Path
+    by_publisher: bool
+    etag: str | None = None
+    replace: bool
+
+
+def wanted(resolved: Resolved, root: Path, *, projector: bool, replace: bool) -> tuple[Wanted, ...]:
+    """The files that a reference names, weights first.
+
+    Args:
+        resolved: what it names.
+        root: folder of the project.
+        projector: fetch what reads pictures, too, where the source has it apart.
+        replace: other files may be in the way.
+
+    Raises:
+        ModelError: there are no weights, two files would have one name, or there is no projector to fetch.
+    """
+    named = tuple(_named(resolved, projector))
+    if not any(file.role is Role.WEIGHTS for _, file in named):
+        raise ModelError(
+            f"{resolved.reference} names no model weights", hint="name a .gguf file of it"
+        )
+    names = [name for name, _ in named]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ModelError(
+            f"{resolved.reference} has two files {min(twice)!r}", hint="name one of them exactly"
+        )
+    return tuple(
+        Wanted(
+            file=file,
+            path=root / FOLDER / name,
+            by_publisher=file.sha256 is not None,
+            etag=resolved.revision if resolved.reference.origin is Origin.URL else None,
+            replace=replace,
+        )
+        for name, file in named
+    )
+
+
+def restored(
+    resolved: Resolved, artefact: Artefact, root: Path, *, missing: Iterable[LockedFile]
+) -> tuple[Wanted, ...]:
+    """The files of a pinned model, as they were pinned.
+
+    Args:
+        resolved: what its source gives at the pinned revision.
+        artefact: as it is pinned.
+        root: folder of the lock.
+        missing: files that are not here as they were pinned.
+
+    Raises:
+        ModelError: the source does not have one of them any more.
+    """
+    offered = (*resolved.files, *resolved.others)
+    return tuple(_restored(file, artefact, offered, root) for file in missing)
+
+
+def _restored(
+    file: LockedFile, artefact: Artefact, offered: Iterable[RemoteFile], root: Path
+) -> Wanted:
+    for other in offered:
+        same = other.sha256 == file.sha256 if other.sha256 else _called_alike(other, file)
+        if same and other.size in (None, file.size):
+            pinned = msgspec.structs.replace(other, sha256=file.sha256, size=file.size)
+            return Wanted(
+                file=pinned,
+                path=root / file.path,
+                by_publisher=other.sha256 is not None,
+                replace=True,
+            )
+    raise ModelError(
+        f"{artefact.source} does not have the pinned {file.path!r} (sha256 {file.sha256[:12]}…) any more",
+        hint="restore it from a backup; or pin what there is now: rung pull --force "
+        + artefact.source,
+    )
+
+
+def _called_alike(other: RemoteFile, file: LockedFile) -> bool:
+    return other.role == file.role and Path(other.name).name == Path(file.path).name
+
+
+def _named(resolved: Resolved, projector: bool) -> Iterator[tuple[str, RemoteFile]]:
+    """Each file with its name here."""
+    if resolved.reference.origin is Origin.OLLAMA:
+        yield from _ollama_names(resolved)
+        return
+    for file in resolved.weights:
+        yield _last_part(file.name), file
+    if not projector:
+        return
+    found = [f for f in (*resolved.files, *resolved.others) if f.role is Role.PROJECTOR]
+    if not found:
+        raise ModelError(
+            f"{resolved.reference} has no projector (mmproj)", hint="leave out --with mmproj"
+        )
+    yield _last_part(found[0].name), found[0]
+
+
+def _ollama_names(resolved: Resolved) -> Iterator[tuple[str, RemoteFile]]:
+    """`name-tag` and an ending for each layer that Rung has a use for."""
+    reference = resolved.reference
+    tag = (reference.revision or "latest").removeprefix("sha256:")[:40]
+    stem = f"{_last_part(reference.repo)}-{tag}"
+    weights = resolved.weights
+    for number, file in enumerate(weights, start=1):
+        part = f"-{number:05}-of-{len(weights):05}" if len(weights) > 1 else ""
+        yield f"{stem}{part}.gguf", file
+    for role, ending in _ENDINGS.items():
+        layers = [file for file in resolved.files if file.role is role]
+        for number, file in enumerate(layers, start=1):
+            small = role in (Role.PROJECTOR, Role.ADAPTER) or (file.size or 0) <= LARGEST_SIDE_FILE
+            if small:
+                yield f"{stem}{'' if number == 1 else f'.{number}'}{ending}", file
+
+
+def _last_part(name: str) -> str:
+    return name.rpartition("/")[2]

@@ -1,0 +1,291 @@
+"""`pull`: from a reference to a model that is whole, checked, visible and pinned, or to none of these.
+
+Nothing is visible before all files are whole, right and harmless; the model's first file comes last, and the entry in
+`rung.lock` after it. What a process that was killed left is found and used by the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from rung.errors import GateError
+from rung.models.fit.estimate import Estimate
+from rung.models.header import Header, read_header
+from rung.models.lock.file import LOCK_NAME, read_lock, update_lock
+from rung.models.lock.pinning import artefact_of
+from rung.models.lock.record import Artefact, LockedFile, Verified
+from rung.models.pull.download import Streams
+from rung.models.pull.events import Settled, Tell, Waiting
+from rung.models.pull.exclusive import exclusively
+from rung.models.pull.fitting import fit_record
+from rung.models.pull.obtaining import Obtained, Obtaining
+from rung.models.pull.partial import FOLDER as PARTS
+from rung.models.pull.plan import FOLDER, Wanted, wanted
+from rung.models.pull.room import check_room
+from rung.models.reference import Origin, Reference
+from rung.models.shards import check_parts, read_model
+from rung.models.sources.resolved import Resolved, Role
+
+Fit = Callable[[Resolved, Sequence[Header]], Estimate]
+"""Says how a model fits, or raises `GateError` when it does not."""
+
+
+class Source(Streams, Protocol):
+    """Where models come from; `Sources` is the real one."""
+
+    async def resolve(self, reference: Reference) -> Resolved:
+        """What a reference names, pinned."""
+
+    async def headers(self, resolved: Resolved) -> tuple[Header, ...]:
+        """The headers of its weights, before they are fetched."""
+
+
+class Pulled(msgspec.Struct, frozen=True, kw_only=True):
+    """What is here now.
+
+    Attributes:
+        artefact: as it is pinned.
+        before: what was pinned under its source, None for nothing.
+        resolved: what its reference named.
+        estimate: how it fits this machine; None where that was not asked.
+        headers: of its weights.
+        obtained: its files.
+    """
+
+    artefact: Artefact
+    before: Artefact | None
+    resolved: Resolved
+    estimate: Estimate | None
+    headers: tuple[Header, ...]
+    obtained: tuple[Obtained, ...]
+
+
+async def pull(
+    reference: Reference,
+    root: Path,
+    sources: Source,
+    *,
+    fit: Fit,
+    tell: Tell,
+    frozen: bool = False,
+    force: bool = False,
+    projector: bool = False,
+) -> Pulled:
+    """Fetch a model into a project and pin it.
+
+    Args:
+        reference: what to fetch.
+        root: folder of the project; files go below it into `models`, the pin into `rung.lock`.
+        sources: where models come from.
+        fit: says whether the model fits; asked before anything is fetched.
+        tell: told how it goes, for some steps in another thread.
+        frozen: refuse what is not pinned exactly so already.
+        force: replace files and pins that are in the way.
+        projector: fetch what reads pictures, too, where the source has it apart.
+
+    Raises:
+        GateError: it does not fit, the scan blocks it, or it is pinned otherwise.
+        ModelError: the source has no such model, or what it has is none.
+        SourceError: the source cannot be reached, or gives other bytes than its publisher states.
+        InputError: another file lies where it would go.
+        StorageError: the disk is full or cannot be written.
+    """
+    resolved = await sources.resolve(reference)
+    files = wanted(resolved, root, projector=projector, replace=force)
+    before = _pinned(root, resolved, files)
+    check_pin(before, resolved, files, root, frozen=frozen, force=force)
+    files = tuple(_with_right_of_pin(each, before, root) for each in files)
+    headers = await sources.headers(resolved)
+    estimate = fit(resolved, headers)
+    tell(Settled(resolved, headers, estimate))
+    done: list[Pulled] = []
+
+    def check(obtained: Sequence[Obtained]) -> None:
+        if before is not None and (frozen or not force):
+            _check_digests(before, obtained, root)
+        _check_together(obtained)
+
+    def pin(obtained: Sequence[Obtained]) -> None:
+        done.append(_pin(resolved, before, obtained, root, estimate))
+
+    await fetch_files(files, resolved.store, root, sources, tell, check=check, pin=pin)
+    return done[0]
+
+
+def _pinned(root: Path, resolved: Resolved, files: Sequence[Wanted]) -> Artefact | None:
+    """What is pinned under this source; a file's source is where it lies."""
+    lock = read_lock(root / LOCK_NAME)
+    found = lock.find(str(resolved.reference))
+    if found is None and resolved.reference.origin is Origin.FILE:
+        return lock.find(f"file:{_relative(files[0].path, root)}")
+    return found
+
+
+def _with_right_of_pin(each: Wanted, pinned: Artefact | None, root: Path) -> Wanted:
+    """A file that is pinned as it is to be takes its place back from whatever lies there."""
+    digests = {file.path: file.sha256 for file in pinned.files} if pinned is not None else {}
+    mine = (
+        each.file.sha256 is not None and digests.get(_relative(each.path, root)) == each.file.sha256
+    )
+    return msgspec.structs.replace(each, replace=each.replace or mine)
+
+
+def check_pin(
+    pinned: Artefact | None,
+    resolved: Resolved,
+    files: Sequence[Wanted],
+    root: Path,
+    *,
+    frozen: bool,
+    force: bool,
+) -> None:
+    """Refuse, before anything is fetched, what is known to be other than what is pinned.
+
+    Raises:
+        GateError: it is.
+    """
+    if frozen and pinned is None:
+        raise GateError(
+            f"{resolved.reference} is not in {LOCK_NAME}",
+            hint="leave out --frozen to fetch and pin it",
+        )
+    if pinned is None or (force and not frozen):
+        return
+    digests = {file.path: file.sha256 for file in pinned.files}
+    moved = resolved.revision != pinned.revision
+    other = [
+        each.path.name
+        for each in files
+        if each.file.sha256 not in (None, digests.get(_relative(each.path, root)))
+    ]
+    if other or (frozen and moved):
+        what = f"{other[0]} is another file" if other else "its revision is another one"
+        raise GateError(
+            f"{resolved.reference} is pinned at {_short(pinned.revision)} and is now at "
+            f"{_short(resolved.revision)}: {what}",
+            hint="rung outdated says what changed; rung pull restores what is pinned, --force pins what there is now",
+        )
+
+
+async def fetch_files(
+    files: Sequence[Wanted],
+    store: str | None,
+    root: Path,
+    sources: Streams,
+    tell: Tell,
+    *,
+    check: Callable[[Sequence[Obtained]], None] = lambda obtained: None,
+    pin: Callable[[Sequence[Obtained]], None] = lambda obtained: None,
+) -> None:
+    """Everything from the first byte to the pin.
+
+    Args:
+        files: to be had, weights first.
+        store: in whose store they may lie, for people.
+        root: folder of the project.
+        sources: where bytes come from.
+        tell: told how it goes.
+        check: a last look at what is here, before any of it is visible.
+        pin: called when all of it is.
+
+    Raises:
+        GateError, ModelError, SourceError, InputError, StorageError: as `pull` does.
+    """
+    works = [Obtaining(file, sources, store, tell) for file in files]
+    check_room(root / FOLDER, [work.missing for work in works])
+    async with AsyncExitStack() as held:
+        for work in sorted(works, key=lambda each: each.partial.lock):
+            await _hold(held, work, tell)
+        obtained = [await work.run() for work in works]
+        check(obtained)
+        await _show(works, obtained, root)
+        pin(obtained)
+        for work in works:
+            work.partial.forget()
+
+
+async def _hold(held: AsyncExitStack, work: Obtaining, tell: Tell) -> None:
+    work.partial.prepare()
+    name = work.wanted.path.name
+    await held.enter_async_context(exclusively(work.partial.lock, lambda: tell(Waiting(name))))
+
+
+def _check_digests(pinned: Artefact, obtained: Sequence[Obtained], root: Path) -> None:
+    """Refuse what turned out, once it was here, to be other than what is pinned; nothing of it is visible."""
+    digests = {file.path: file.sha256 for file in pinned.files}
+    for each in obtained:
+        path = _relative(each.wanted.path, root)
+        if digests.get(path, each.sha256) != each.sha256:
+            raise GateError(
+                f"{path!r} is pinned with the sha256 {digests[path][:12]}… and its source gives "
+                f"{each.sha256[:12]}… now",
+                hint="--force pins what there is now",
+            )
+
+
+def _check_together(obtained: Sequence[Obtained]) -> None:
+    """Check that the parts of a split model belong together, where none of them is visible yet."""
+    weights = [each for each in obtained if each.wanted.file.role is Role.WEIGHTS]
+    check_parts([read_header(each.lies) for each in weights])
+
+
+async def _show(works: Sequence[Obtaining], obtained: Sequence[Obtained], root: Path) -> None:
+    """Make all files visible, the model's first one last: without it, the others are no model."""
+    async with exclusively(root / FOLDER / PARTS / "showing.lock", lambda: None):
+        for work, each in reversed(list(zip(works, obtained, strict=True))):
+            work.show(each)
+
+
+def _pin(
+    resolved: Resolved,
+    before: Artefact | None,
+    obtained: Sequence[Obtained],
+    root: Path,
+    estimate: Estimate | None,
+) -> Pulled:
+    headers = read_model(obtained[0].wanted.path)
+    if resolved.reference.origin is Origin.URL:  # what came counts, not what was announced
+        resolved = msgspec.structs.replace(resolved, revision=obtained[0].etag or "")
+    locked = tuple(_locked(each, root) for each in obtained)
+    fit = fit_record(estimate) if estimate is not None else None
+    artefact = artefact_of(resolved, locked, headers, root=root, fit=fit)
+    if before is not None and _same_bytes(before, artefact):
+        artefact = msgspec.structs.replace(
+            artefact, name=before.name, signature=before.signature, fit=fit or before.fit
+        )
+    update_lock(root / LOCK_NAME, lambda lock: lock.put(artefact))
+    return Pulled(
+        artefact=artefact,
+        before=before,
+        resolved=resolved,
+        estimate=estimate,
+        headers=headers,
+        obtained=tuple(obtained),
+    )
+
+
+def _locked(each: Obtained, root: Path) -> LockedFile:
+    return LockedFile(
+        role=each.wanted.file.role.value,
+        path=_relative(each.wanted.path, root),
+        size=each.size,
+        sha256=each.sha256,
+        verified=Verified.PUBLISHER if each.wanted.by_publisher else Verified.COMPUTED,
+    )
+
+
+def _same_bytes(one: Artefact, other: Artefact) -> bool:
+    return [f.sha256 for f in one.files] == [f.sha256 for f in other.files]
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _short(revision: str) -> str:
+    return revision.removeprefix("sha256:").strip('"')[:12] or "no revision"
