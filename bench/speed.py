@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from rung.models.fit.speed import BAND, Reading, fitted_pace, has_series, speed_of
+from rung.models.fit.speed import BAND, UNFITTED_BAND, Reading, fitted_pace, has_series, speed_of
 from rung.models.hardware.machine import Device, DeviceKind
 
 SINGLE_FACTOR = 0.6
@@ -143,7 +143,7 @@ def summary(found: Sequence[float]) -> Errors:
     return Errors(statistics.median(sizes), p90, sizes[-1], statistics.median(found))
 
 
-def compared(rows: Sequence[Row], foretold: Callable[[Row], float]) -> Compared | None:
+def compared(rows: Sequence[Row], foretold: Callable[[Row], float], band: float) -> Compared | None:
     """One way to foretell beside the single factor, on the same rows; None without any."""
     if not rows:
         return None
@@ -151,9 +151,9 @@ def compared(rows: Sequence[Row], foretold: Callable[[Row], float]) -> Compared 
         len(rows),
         summary(errors(rows, foretold)),
         summary(errors(rows, single_factor)),
-        in_band(rows, foretold, BAND) / len(rows),
-        in_band(rows, single_factor, BAND) / len(rows),
-        BAND,
+        in_band(rows, foretold, band) / len(rows),
+        in_band(rows, single_factor, band) / len(rows),
+        band,
     )
 
 
@@ -170,7 +170,7 @@ def shipped(row: Row) -> float:
     speed = speed_of([Reading(device_of(row), int(row.size), 0)])
     if speed is None:
         raise SystemExit(f"no speed for {row.device!r}")
-    return speed.tokens_s
+    return speed.tokens_per_s
 
 
 def main() -> None:
@@ -180,10 +180,11 @@ def main() -> None:
     told: dict[Row, float] = {}
     for name, of_series in fitted(rows):
         told |= of_series
-        show(name, compared(list(of_series), of_series.__getitem__))
-    together = compared(list(told), told.__getitem__)
+        show(name, compared(list(of_series), of_series.__getitem__, BAND))
+    together = compared(list(told), told.__getitem__, BAND)
     show("all odd rows", together)
-    unknown = compared([row for row in rows if not has_series(row.device)], shipped)
+    others = [row for row in rows if not has_series(row.device)]
+    unknown = compared(others, shipped, UNFITTED_BAND)
     show("devices without figures of their own", unknown)
     for reason, count in skipped.items():
         print(f"left out: {count} rows, {reason}")

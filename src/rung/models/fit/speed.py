@@ -18,22 +18,25 @@ from rung.models.fit.tags import Tag
 from rung.models.hardware.machine import Device
 
 BAND = 0.35
-"""Share by which a speed may be off where no device's own series says otherwise."""
+"""Share by which a speed may be off on a device whose own series was fitted; more where that one missed by more."""
+
+UNFITTED_BAND = 0.45
+"""The same where only the usual figures of a backend are known."""
 
 
 class Speed(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens a second that one request writes while no other one does.
 
     Attributes:
-        tokens_s: with little in the context.
-        full_tokens_s: with a slot's whole context in use.
+        tokens_per_s: with little in the context.
+        full_tokens_per_s: with a slot's whole context in use.
         band: share by which both may be off, upwards and downwards.
         tag: `rule`, always: a measured speed is a measurement, not this.
         basis: what it was worked out of, in words.
     """
 
-    tokens_s: float
-    full_tokens_s: float
+    tokens_per_s: float
+    full_tokens_per_s: float
     band: float
     tag: Tag = Tag.RULE
     basis: str
@@ -41,12 +44,12 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def low(self) -> float:
         """The slow end of the band."""
-        return self.tokens_s * (1 - self.band)
+        return self.tokens_per_s * (1 - self.band)
 
     @property
     def high(self) -> float:
         """The fast end of the band."""
-        return self.tokens_s * (1 + self.band)
+        return self.tokens_per_s * (1 + self.band)
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -116,8 +119,8 @@ def speed_of(readings: Sequence[Reading]) -> Speed | None:
     empty = sum(pace.seconds(reading.weights) for pace, reading in together)
     full = sum(pace.seconds(reading.weights + reading.cache) for pace, reading in together)
     return Speed(
-        tokens_s=1 / empty,
-        full_tokens_s=1 / full,
+        tokens_per_s=1 / empty,
+        full_tokens_per_s=1 / full,
         band=max(_band(reading.device) for reading in readings),
         basis=" + ".join(_basis(reading.device) for reading in readings),
     )
@@ -161,7 +164,7 @@ def fitted_pace(points: Sequence[tuple[float, float]]) -> Pace | None:
 
 def _band(device: Device) -> float:
     series = _series(device.name)
-    return max(BAND, series.largest_error) if series else BAND
+    return max(BAND, series.largest_error) if series else UNFITTED_BAND
 
 
 def _basis(device: Device) -> str:
