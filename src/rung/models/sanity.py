@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 import struct
+from array import array
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -104,14 +106,15 @@ def repeated_tokens(path: Path, header: Header) -> int:
         with path.open("rb") as file:
             file.seek(entry.start)
             raw = file.read(entry.end - entry.start)
-        # Hashes, because the tokens themselves would take several times the memory.
-        hashes = [hash(token) for token in _texts(raw, len(TOKENS) + 8 + 4 + 4 + 8) if token]
+        texts = _texts(raw, len(TOKENS) + 8 + 4 + 4 + 8)
+        # Sorted hashes, because a set of the tokens would take several times the memory.
+        hashes = sorted(array("q", (hash(token) for token in texts if token)))
     except (OSError, struct.error) as error:
         raise ModelError(
             f"the model file {str(path)!r} changed while it was read",
             hint="wait until nothing writes to it any more",
         ) from error
-    return len(hashes) - len(set(hashes))
+    return sum(one == other for one, other in pairwise(hashes))
 
 
 def _texts(raw: bytes, at: int) -> Iterator[bytes]:
