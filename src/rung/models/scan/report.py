@@ -32,6 +32,18 @@ class Finding(msgspec.Struct, frozen=True):
     where: str
 
 
+class Seen(msgspec.Struct, frozen=True):
+    """What the content of a file turned out to be.
+
+    Attributes:
+        format, findings, notes: as in a `Report`.
+    """
+
+    format: str
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What a scan says of one file.
 

@@ -1,0 +1,198 @@
+"""Chat templates, which are programs that come with a model: rendered with little fuel on a few conversations.
+
+A template is blocked for what it does (runs away, writes without end, reads other files, reaches for Python's own
+attributes) or because nobody can say what it does (it renders none of the conversations). Words are never a reason:
+what a template says to a model can only be compared with the pinned one (`template_diff`). Called in the scanner's
+child, because some of what hostile templates do ends the process.
+"""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+
+from rung.models.scan.report import Finding, shown
+
+MOST_BYTES = 512 * 1024
+"""Longest template; the longest in use are some tens of kilobytes."""
+MOST_OUTPUT = 1024 * 1024
+"""Most characters that it may write around the short conversations of the probes."""
+_FUEL = 1_000_000
+_MOST_DIFF = 400
+_MOST_NOTES = 8
+
+# The mark around assistant turns in templates for training; the text between is rendered as it stands.
+_GENERATION = re.compile(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")
+_CODE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+_COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
+_OTHER_FILE = re.compile(r"\{%[-+]?\s*(include|import|from|extends)\b")
+_PYTHON_ATTRIBUTE = re.compile(
+    r"""\.\s*__\w+__ | ['"]__\w+__['"]\s*[\])] | \\x5f | \\u005f | ['"]__\w*['"]\s*[~+] | [~+]\s*['"]\w*__['"]""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_URL = re.compile(r"https?://[^\s'\"<>{}]{4,200}")
+_WORD_TEST = re.compile(r"""['"]([\w ,.!?']{3,80})['"]\s+in\s+[\w.\[\]'"]*content""")
+
+_USER = {"role": "user", "content": "What is the weather in Paris?"}
+_ANSWER = {"role": "assistant", "content": "Sunny."}
+_CALL = {"name": "weather", "arguments": {"city": "Paris", "days": 2}}
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "The weather of a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "city": {"type": "string", "description": "Its name."},
+                "days": {"type": "integer", "description": "How many."},
+            },
+            "required": ["city"],
+        },
+    },
+}
+_PROBES: Sequence[Mapping[str, object]] = (
+    {"messages": [_USER]},
+    {"messages": [{"role": "system", "content": "Be brief."}, _USER, _ANSWER, _USER]},
+    {"messages": [_USER], "add_generation_prompt": False},
+    {"messages": [{"role": "user", "content": [{"type": "text", "text": "What is this?"}]}]},
+    {
+        "messages": [
+            _USER,
+            {"role": "assistant", "content": "", "tool_calls": [
+                {"id": "call00001", "type": "function", "function": _CALL}]},
+            {"role": "tool", "content": '{"sky": "clear"}', "name": "weather", "tool_call_id": "call00001"},
+        ],
+        "tools": [_TOOL],
+    },
+)  # fmt: skip
+"""A plain question, a conversation, one that is not to be answered, content in parts, a tool and its use."""
+
+
+def check_template(text: str, where: str = "chat template") -> tuple[Finding, ...]:
+    """Why a chat template is not to be rendered, nothing when it may be.
+
+    Args:
+        text: Jinja source.
+        where: it stands, for the findings.
+    """
+    if len(text.encode(errors="replace")) > MOST_BYTES:
+        return (Finding("template-size", f"a chat template of {len(text):,} characters", where),)
+    found = _reaching_out(text, where)
+    if (ran := _probed(text, where)) is not None:
+        found.append(ran)
+    return tuple(found)
+
+
+def template_notes(text: str) -> tuple[str, ...]:
+    """What a reader of a template may want to look at: addresses, hidden characters, answers that hang on words."""
+    notes = [f"the chat template holds the address {shown(url, 120)}" for url in _found(_URL, text)]
+    hidden = sorted({letter for letter in text if unicodedata.category(letter) == "Cf"})
+    if hidden:
+        names = ", ".join(f"U+{ord(letter):04X}" for letter in hidden[:5])
+        notes.append(f"the chat template holds characters that cannot be seen: {names}")
+    notes += [
+        f"the chat template looks for {shown(words, 80)!r} in what is said"
+        for words in _found(_WORD_TEST, text)
+    ]
+    return tuple(notes[:_MOST_NOTES])
+
+
+def template_diff(pinned: str, now: str) -> str:
+    """What changed between two templates, as a unified diff of at most some hundred lines; empty for nothing."""
+    names = ("pinned", "now")
+    lines = difflib.unified_diff(pinned.splitlines(), now.splitlines(), *names, lineterm="")
+    kept = [shown(line) for line, _ in zip(lines, range(_MOST_DIFF), strict=False)]
+    if not kept and pinned != now:
+        return "only line ends or the end of the text differ"
+    return "\n".join([*kept, "…"] if len(kept) == _MOST_DIFF else kept)
+
+
+def _found(pattern: re.Pattern[str], text: str) -> list[str]:
+    return list(dict.fromkeys(pattern.findall(text)))[:3]
+
+
+def _reaching_out(text: str, where: str) -> list[Finding]:
+    """What stands in a template though none of the probes may reach it."""
+    code = _COMMENT.sub("", text)
+    found = []
+    if match := _OTHER_FILE.search(code):
+        what = f"a chat template that reads another file with {match[1]!r}"
+        found.append(Finding("template-include", what, where))
+    for each in _CODE.finditer(code):
+        if match := _PYTHON_ATTRIBUTE.search(each[0]):
+            what = f"a chat template that reaches for Python's own attributes: {shown(each[0], 80)}"
+            found.append(Finding("template-attribute", what, where))
+            break
+    return found
+
+
+def _probed(text: str, where: str) -> Finding | None:
+    """What rendering it shows: the first thing to be said against it, None when one conversation renders."""
+    from minijinja import Environment, TemplateError  # noqa: PLC0415
+
+    refusals: list[str] = []
+
+    def raise_exception(message: object) -> None:
+        refusals.append(str(message))
+        raise ValueError(message)
+
+    environment = Environment(
+        fuel=_FUEL,
+        debug=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        pycompat=True,
+        auto_escape_callback=lambda _name: False,
+        globals={"raise_exception": raise_exception, "strftime_now": _today},
+    )
+    try:
+        environment.add_template("chat", _GENERATION.sub(_plain_block, text))
+    except TemplateError as error:
+        what = f"a chat template that cannot be compiled: {_first_line(error)}"
+        return Finding("template-syntax", what, where)
+    rendered, problem = 0, ""
+    for probe in _PROBES:
+        refusals.clear()
+        try:
+            written = environment.render_template("chat", **_variables(probe))
+        except (TemplateError, ValueError, MemoryError) as error:
+            if getattr(error, "kind", "") == "OutOfFuel":
+                what = (
+                    "a chat template that does not end: it ran out of fuel on a short conversation"
+                )
+                return Finding("template-fuel", what, where)
+            rendered += bool(refusals)
+            problem = problem or _first_line(error)
+            continue
+        rendered += 1
+        if len(written) > MOST_OUTPUT:
+            what = f"a chat template that writes {len(written):,} characters around a short conversation"
+            return Finding("template-output", what, where)
+    if not rendered:
+        what = f"a chat template that renders no conversation: {problem}"
+        return Finding("template-undecidable", what, where)
+    return None
+
+
+def _variables(probe: Mapping[str, object]) -> dict[str, object]:
+    named = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    return {"add_generation_prompt": True, "enable_thinking": False, **named, **probe}
+
+
+def _plain_block(match: re.Match[str]) -> str:
+    """`generation` as a block that every engine knows, cutting white space as the original."""
+    left, end, right = match.groups()
+    return f"{{%{left} {'endif' if end else 'if true'} {right}%}}"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return shown(lines[0] if lines else type(error).__name__, 160)
+
+
+def _today(form: object) -> str:
+    return datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC).strftime(str(form))
