@@ -63,6 +63,50 @@ def is_number(host: str) -> bool:
     return True
 
 
+def is_private(host: str) -> bool:
+    """Whether a host is this machine or, by its number, one that only its neighbours can reach."""
+    if not is_number(host):
+        return host == "localhost"
+    number = ipaddress.ip_address(host.partition("%")[0])
+    mapped = number.ipv4_mapped if isinstance(number, ipaddress.IPv6Address) else None
+    return not (mapped or number).is_global
+
+
+def host_of(address: str) -> str:
+    """The host of an address, empty when it has none."""
+    return urllib.parse.urlsplit(address).hostname or ""
+
+
+def origin_of(address: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port: what credentials belong to."""
+    parts = urllib.parse.urlsplit(address)
+    return parts.scheme, parts.hostname or "", parts.port
+
+
+def redirect_problem(first: str, target: str) -> str | None:
+    """Why a server's redirect is not followed; None when it may be.
+
+    Hosts are judged by name and number alone; what a name resolves to is the caller's to look at.
+
+    Args:
+        first: the address that was asked for.
+        target: where the server points to, whole.
+    """
+    try:
+        parts = urllib.parse.urlsplit(target)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return "is not an address"
+    if "@" in parts.netloc or not _is_host(host) or not target.isascii():
+        return "hides its host"
+    here = is_here(host_of(first))
+    if parts.scheme != "https" and not (parts.scheme == "http" and here and is_here(host)):
+        return "is not encrypted"
+    if is_private(host) and not is_private(host_of(first)):
+        return "leads into a private network"
+    return None
+
+
 def hub_page(address: str) -> str | None:
     """A page or file of Hugging Face as `hf:owner/repo@revision:file`; None for other addresses.
 
