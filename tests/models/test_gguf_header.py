@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import struct
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 from dense_models import weights, write_model
 
-from rung.errors import ModelError
-from rung.models.header import read_header
+from malformed.gguf_cases import GGUF, WHOLE, gguf_cases
+from malformed.gguf_parts import BOOL, FLOAT32, INT32, TEXT, UINT8, array, entry, gguf, number, word
+from rung.errors import ModelError, SourceError
+from rung.models.header import header_from, read_header
 from rung.models.metadata import KEPT_ITEMS, Array, read_metadata
 from rung.models.tensortypes import TensorType
 
@@ -169,6 +172,107 @@ def test_only_short_arrays_are_kept(tmp_path: Path) -> None:
         "numbers": Array(KEPT_ITEMS + 1, None),
         "last": 5,
     }
+
+
+def test_numbers_are_had_one_or_many(tmp_path: Path) -> None:
+    """One number is an array of one, bools count as 0 and 1, and what is not whole is not rounded."""
+    path = tmp_path / "numbers.gguf"
+    path.write_bytes(
+        gguf(
+            [
+                number("one", 7),
+                array("many", INT32, 3, struct.pack("<3i", 4, -1, 0)),
+                array("flags", BOOL, 2, b"\1\0"),
+                entry("flag", BOOL, b"\1"),
+                entry("real", FLOAT32, struct.pack("<f", 0.5)),
+                array("reals", FLOAT32, 1, struct.pack("<f", 0.5)),
+                array("long", UINT8, KEPT_ITEMS + 1, bytes(KEPT_ITEMS + 1)),
+                array("none", TEXT, 0, b""),
+                word("word", "b"),
+            ]
+        )
+    )
+    header = read_header(path)
+    keys = ("one", "many", "flags", "flag", "real", "reals", "long", "none", "word", "absent")
+    assert {key: header.numbers(key) for key in keys} == {
+        "one": (7,),
+        "many": (4, -1, 0),
+        "flags": (1, 0),
+        "flag": (1,),
+        "real": None,
+        "reals": None,
+        "long": None,
+        "none": (),
+        "word": None,
+        "absent": None,
+    }
+    assert [header.length(key) for key in ("many", "long", "none", "one", "absent")] == [
+        3,
+        KEPT_ITEMS + 1,
+        0,
+        None,
+        None,
+    ]
+    assert [header.real(key) for key in ("real", "one", "word", "absent")] == [0.5, 7.0, None, None]
+
+
+def test_a_header_is_the_same_from_anywhere(model: Path) -> None:
+    """Bytes that come in small pieces from no disk give the same header, and no more is asked for than it takes."""
+    local = read_header(model)
+    with model.open("rb") as file:
+        remote = header_from("hf:a/b", local.size, lambda count: file.read(min(count, 1000)))
+        read = file.tell()
+    assert remote.name == "hf:a/b"
+    assert (remote.metadata, remote.tensors) == (local.metadata, local.tensors)
+    first = min(tensor.start for tensor in local.tensors)
+    assert read <= first + 1000
+
+
+def test_what_the_source_raises_passes_through() -> None:
+    """A broken connection is no damaged file; one that ends early is."""
+
+    def broken_off(count: int) -> bytes:
+        raise SourceError("the connection ended")
+
+    with pytest.raises(SourceError, match="the connection ended"):
+        header_from("hf:a/b", 1000, broken_off)
+    with pytest.raises(ModelError, match="'hf:a/b' became shorter while it was read"):
+        header_from("hf:a/b", 1000, lambda count: b"")
+
+
+def test_an_entry_has_the_digest_of_its_bytes(model: Path) -> None:
+    """Key, type and value, as they lie in the file."""
+    content = model.read_bytes()
+    for kept in read_header(model).metadata.values():
+        assert kept.digest == hashlib.sha256(content[kept.start : kept.end]).digest()
+
+
+@pytest.mark.parametrize("kind", GGUF)
+def test_a_malformed_file_is_refused_for_what_is_wrong(tmp_path: Path, kind: str) -> None:
+    """Every kind with its own sentence."""
+    path = gguf_cases(tmp_path)[kind] if GGUF[kind].size else tmp_path / "file.gguf"
+    if not GGUF[kind].size:
+        path.write_bytes(GGUF[kind].content)
+    with pytest.raises(ModelError) as refusal:
+        read_header(path)
+    assert GGUF[kind].sentence in refusal.value.message
+    assert refusal.value.hint
+
+
+def test_the_file_that_lies_start_from_is_right(tmp_path: Path) -> None:
+    """So that each kind is refused for what was changed."""
+    path = tmp_path / "whole.gguf"
+    path.write_bytes(WHOLE)
+    assert [tensor.name for tensor in read_header(path).tensors] == ["a", "b"]
+
+
+@pytest.mark.parametrize("filler", [0, 5, 24])
+def test_the_last_tensor_may_be_filled_up(tmp_path: Path, filler: int) -> None:
+    """Some writers pad to the alignment, some do not."""
+    path = tmp_path / "filled.gguf"
+    info = struct.pack("<Q1sIQIQ", 1, b"t", 1, 2, 0, 0)
+    path.write_bytes(gguf([], [info], data=bytes(8 + filler)))
+    assert read_header(path).tensors[0].size == 8
 
 
 def test_every_truncation_is_refused(model: Path, tmp_path: Path) -> None:
