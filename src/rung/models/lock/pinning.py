@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from rung.errors import ModelError
 from rung.ids import now
 from rung.models.filetypes import file_type_name
-from rung.models.header import Header
+from rung.models.header import Header, read_header
 from rung.models.lock.drift import read_slice
 from rung.models.lock.file import is_below
 from rung.models.lock.hashing import Progress, hash_file
@@ -103,6 +103,53 @@ def local_artefact(
     named = tuple(RemoteFile(name=PurePosixPath(p).name, role=Role.WEIGHTS) for p in parts)
     reference = Reference(origin=Origin.FILE, repo=parts[0])
     resolved = Resolved(reference=reference, revision="", files=named)
+    return artefact_of(resolved, files, headers, root=root)
+
+
+def fetched_artefact(
+    resolved: Resolved,
+    places: Sequence[tuple[Path, RemoteFile]],
+    root: Path,
+    *,
+    progress: Progress = lambda done, total: None,
+) -> Artefact:
+    """The record of a model whose files are here and have the digests that its publisher states.
+
+    Args:
+        resolved: what its reference named.
+        places: where each file is to lie, and what the publisher says of it.
+        root: the folder of the lock.
+        progress: told the bytes hashed of a file and its bytes in all.
+
+    Raises:
+        ModelError: a file is not there, is another one, or its publisher states no digest.
+    """
+    fetch = f"rung pull {resolved.reference}"
+    files: list[LockedFile] = []
+    for path, remote in places:
+        name = path.relative_to(root).as_posix()
+        if remote.sha256 is None:
+            what = f"{resolved.reference} states no digest of {remote.name!r} to compare with"
+            raise ModelError(what, hint=fetch)
+        if not path.exists():
+            raise ModelError(f"{resolved.reference} is not here: there is no {name!r}", hint=fetch)
+        found = hash_file(path, progress)
+        if found != remote.sha256:
+            raise ModelError(
+                f"{name!r} is sha256 {found}, {resolved.reference} is {remote.sha256}",
+                hint=f"{fetch} --force replaces it",
+            )
+        size = path.stat().st_size
+        files.append(
+            LockedFile(
+                role=remote.role.value,
+                path=name,
+                size=size,
+                sha256=found,
+                verified=Verified.PUBLISHER,
+            )
+        )
+    headers = [read_header(root / file.path) for file in files if file.role == Role.WEIGHTS]
     return artefact_of(resolved, files, headers, root=root)
 
 

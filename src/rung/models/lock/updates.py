@@ -163,9 +163,21 @@ def _digests(resolved: Resolved) -> list[str]:
 
 def _beside(artefact: Artefact, resolved: Resolved) -> tuple[Part, ...]:
     """What changed beside the weights: other files that are pinned, and the licence."""
-    now = {file.sha256 for file in resolved.files}
-    pinned = [file.sha256 for file in artefact.files if file.role != Role.WEIGHTS]
-    files = (Part.FILES,) if any(digest not in now for digest in pinned) else ()
+    changed = [
+        file
+        for file in artefact.files
+        if file.role != Role.WEIGHTS
+        and (
+            now := [
+                each.sha256
+                for each in (*resolved.files, *resolved.others)
+                if each.role == file.role
+            ]
+        )
+        and None not in now
+        and file.sha256 not in now
+    ]
+    files = (Part.FILES,) if changed else ()
     told = resolved.licence is not None and resolved.licence != artefact.licence
     return (*files, Part.LICENCE) if told else files
 

@@ -1,0 +1,112 @@
+"""What `rung lock` says, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rung.cli.lockrungs import NamedModel, State
+from rung.cli.modeltext import size
+from rung.models.lock.file import LOCK_NAME
+from rung.models.lock.record import Artefact, Lock, Verified
+from rung.quantities import counted
+
+
+def describe(before: Lock, after: Lock, new: Sequence[Artefact], left: Sequence[NamedModel]) -> str:
+    """What was pinned, what each is, and what could not be."""
+    held = f"{LOCK_NAME} pins {counted(len(after.artefacts), 'model')}"
+    changed = [each for each in new if before.find(each.source) != each]
+    answer = f"pinned {counted(len(changed), 'model')}" if changed else "nothing to pin"
+    lines = [f"{answer} · {held}"]
+    lines += [f"  {_artefact(each, before)}" for each in changed]
+    lines += _unpinned(left)
+    return "\n".join(lines)
+
+
+def facts(
+    before: Lock, after: Lock, new: Sequence[Artefact], left: Sequence[NamedModel]
+) -> dict[str, object]:
+    """The same for programs."""
+    return {
+        "format": 1,
+        "pinned": [each for each in new if before.find(each.source) != each],
+        "models": len(after.artefacts),
+        "unpinned": [_facts(each) for each in left],
+    }
+
+
+def agreement(lock: Lock, unpinned: Sequence[NamedModel], unnamed: Sequence[Artefact]) -> str:
+    """Whether `rung.toml` and the lock name the same models, and where they do not."""
+    if not unpinned and not unnamed:
+        return f"agreed   {LOCK_NAME} pins what rung.toml names: {counted(len(lock.artefacts), 'model')}"
+    lines = [f"not agreed   rung.toml and {LOCK_NAME} do not name the same models"]
+    lines += _unpinned(unpinned)
+    for artefact in unnamed:
+        lines.append(f"  no rung names   {artefact.name} ({artefact.source})")
+        lines.append(f"    hint: rung lock --remove {artefact.name}")
+    return "\n".join(lines)
+
+
+def frozen_facts(
+    lock: Lock, unpinned: Sequence[NamedModel], unnamed: Sequence[Artefact]
+) -> dict[str, object]:
+    """The same for programs."""
+    return {
+        "format": 1,
+        "agreed": not unpinned and not unnamed,
+        "models": len(lock.artefacts),
+        "unpinned": [_facts(each) for each in unpinned],
+        "unnamed": [each.name for each in unnamed],
+    }
+
+
+def _artefact(artefact: Artefact, before: Lock) -> str:
+    """One pin in a line: what it is, and how its digests are known."""
+    first = artefact.files[0]
+    context = f"context {artefact.context_length:,}" if artefact.context_length else None
+    by = {file.verified for file in artefact.files}
+    checked = "publisher's" if by == {Verified.PUBLISHER} else "computed here"
+    old = before.holder(first.path)
+    again = "in place of another file" if old and old[1].sha256 != first.sha256 else None
+    facts_ = [
+        f"{artefact.file_type} {artefact.bits_per_weight:.2f} bits/weight",
+        f"{artefact.parameters / 1e6:,.1f} M weights",
+        context,
+        size(sum(file.size for file in artefact.files)),
+        f"sha256 {first.sha256[:12]}… {checked}",
+        again,
+    ]
+    return f"{artefact.name}   " + " · ".join(fact for fact in facts_ if fact)
+
+
+def _unpinned(models: Sequence[NamedModel]) -> Iterator[str]:
+    for each in models:
+        yield f"  not pinned   rungs.{each.rung}.model {each.model!r} {_WHY[each.state]}"
+        yield f"    hint: {_fix(each)}"
+
+
+_WHY = {
+    State.PINNED: "is pinned",
+    State.HERE: "is here",
+    State.MISSING: "is not there",
+    State.ELSEWHERE: "lies outside this folder",
+    State.UNFETCHED: "is not fetched",
+}
+
+
+def _fix(model: NamedModel) -> str:
+    return {
+        State.PINNED: "nothing to do",
+        State.HERE: "rung lock",
+        State.MISSING: "check the path in rung.toml, or fetch the model: rung pull",
+        State.ELSEWHERE: f"rung pull file:{model.model} links it below models/; then name that file in rung.toml",
+        State.UNFETCHED: f"rung pull {model.model}",
+    }[model.state]
+
+
+def _facts(model: NamedModel) -> dict[str, object]:
+    return {
+        "rung": model.rung,
+        "model": model.model,
+        "state": model.state,
+        "fix": _fix(model),
+    }
