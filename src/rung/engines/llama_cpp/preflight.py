@@ -21,6 +21,7 @@ from rung.engines.llama_cpp.model_file import (
 from rung.engines.llama_cpp.parameters import ModelParameters
 from rung.errors import ModelError
 from rung.models.hardware.memory import MemoryReading
+from rung.models.scan.gate import check_loadable
 
 _BOUNDS = {
     "context": (16, 16_777_216),
@@ -54,8 +55,8 @@ def look_at(parameters: ModelParameters, memory: MemoryReading) -> Loadable:
     """Check a model before it is loaded.
 
     Raises:
-        ModelError: a file is missing or no model, a parameter is out of bounds or does not fit the model, or the
-            model needs more memory than the machine has.
+        ModelError: a file is missing, blocked or no model, a parameter is out of bounds or does not fit the model,
+            or the model needs more memory than the machine has.
     """
     check_bounds(parameters)
     file = read_model_file(Path(parameters.path))
@@ -65,6 +66,8 @@ def look_at(parameters: ModelParameters, memory: MemoryReading) -> Loadable:
         _check_adapter(adapter, file)
     _check_context(file, parameters)
     _check_tokenizer(file)
+    for each in (file, *adapters):
+        check_loadable(Path(each.path))
     needed = footprint(file, parameters)
     if needed > (total := memory().total):
         raise ModelError(

@@ -42,7 +42,7 @@ def look_at_gguf(content: Content, tell: Tell) -> Seen:
         return Seen("GGUF", (*hidden, *_in_the_way(content), _unreadable("gguf-header", error)))
     found = [*hidden, *_padding(content, header)]
     if repeated:
-        what = f"a vocabulary in which {repeated:,} tokens occur twice"
+        what = f"a vocabulary in which tokens occur twice ({repeated:,})"
         found.append(Finding("gguf-vocabulary", what, "tokenizer.ggml.tokens"))
     notes = []
     if _parts(header) > 1:
