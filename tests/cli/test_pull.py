@@ -1,0 +1,244 @@
+"""`rung pull` as a person types it: what it says, how it ends, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from gguf_models import tiny_model
+from hub import Fault, Hub, Mode
+from rung.models.lock.drift import check
+from rung.models.lock.file import LOCK_NAME, read_lock
+
+REPO = "maker/tiny-GGUF"
+FILE = "tiny-Q4_K_M.gguf"
+REFERENCE = f"hf:{REPO}:Q4_K_M"
+TEMPLATE = (
+    "{% if tools %}{{ tools | length }} tools{% endif %}"
+    "{% for message in messages %}{{ message.content }}{% endfor %}"
+    "{% if enable_thinking %}<think>{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model to be pulled."""
+    return tiny_model(tmp_path_factory.mktemp("original") / FILE, template=TEMPLATE)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder to pull into."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def hub(original: Path) -> Iterator[Hub]:
+    """A hub that has the model."""
+    with Hub() as hub:
+        hub.add_repo(REPO, {FILE: original}, licence="apache-2.0")
+        yield hub
+
+
+def environment(root: Path, hub: Hub) -> Mapping[str, str]:
+    """Of a user who has no other program's store."""
+    own = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+    places = {name: str(root.parent / "home") for name in ("HOME", "HF_HOME", "RUNG_HOME")}
+    return {**own, **hub.environment, **places, "OLLAMA_MODELS": str(root.parent / "none")}
+
+
+def begin(root: Path, hub: Hub, *words: str) -> subprocess.Popen[str]:
+    """The real command in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "rung", "pull", *words],
+        cwd=root,
+        env=environment(root, hub),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def rung(
+    root: Path, hub: Hub, *words: str, largest_file: int | None = None
+) -> tuple[int, str, str]:
+    """Exit code, output and messages of the command, where asked for with files limited to so many bytes."""
+    process = begin(root, hub, *words)
+    if largest_file is not None:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    output, messages = process.communicate(timeout=60)
+    return process.returncode, output, messages
+
+
+def visible(root: Path) -> list[str]:
+    """Names of what is to be seen in the folder of models."""
+    folder = root / "models"
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path.name for path in found if not path.name.startswith("."))
+
+
+def partial_bytes(root: Path) -> int:
+    """Bytes that wait to be gone on with."""
+    return sum(path.stat().st_size for path in (root / "models" / ".part").glob("*.part"))
+
+
+def test_it_says_what_was_got_and_pins_it(root: Path, hub: Hub, original: Path) -> None:
+    """Revision, fit, licence; then how it was checked; then what it really is."""
+    code, output, messages = rung(root, hub, REFERENCE)
+    assert (code, messages) == (0, "warning: " + messages.removeprefix("warning: "))
+    lines = {line.split()[0]: line for line in output.splitlines()}
+    assert list(lines) == ["resolve", "fetch", "verify", "pinned", "file", "next"]
+    assert "main → " in lines["resolve"]
+    assert "licence apache-2.0" in lines["resolve"]
+    assert lines["fetch"].endswith("in 1 file")
+    assert "sha256 matches the publisher · header valid · template compiles" in lines["verify"]
+    assert "rung.lock (+1)" in lines["pinned"]
+    assert "bits/weight" in lines["pinned"]
+    assert lines["pinned"].endswith("context 2,048 · tools, thinking")
+    assert (root / "models" / FILE).read_bytes() == original.read_bytes()
+    assert check(read_lock(root / LOCK_NAME), root) == ()
+
+
+def test_a_name_that_promises_other_bits_is_a_warning(root: Path, hub: Hub) -> None:
+    """The file called Q4_K_M is in half precision."""
+    _, _, messages = rung(root, hub, REFERENCE)
+    assert f"warning: {REFERENCE} names 4 bits, the file is F16 with 16." in messages
+
+
+def test_json_holds_the_same_facts(root: Path, hub: Hub, original: Path) -> None:
+    """One object; a second pull says that nothing changed."""
+    code, output, _ = rung(root, hub, REFERENCE, "--json")
+    facts = json.loads(output)
+    assert (code, facts["format"], facts["source"]) == (0, 1, REFERENCE)
+    assert facts["files"][0]["size"] == original.stat().st_size
+    assert facts["files"][0]["way"] == "fetched"
+    assert facts["abilities"] == ["tools", "thinking"]
+    assert (facts["licence"], facts["permissive"]) == ("apache-2.0", True)
+    assert facts["fit"]["context"] == 2048
+    again = json.loads(rung(root, hub, REFERENCE, "--json")[1])
+    assert (again["pinned"], again["files"][0]["way"]) == ("unchanged", "here")
+
+
+def test_everything_pinned_comes_back(root: Path, hub: Hub, original: Path) -> None:
+    """Without a reference; the project is found from a folder below it."""
+    (root / "rung.toml").write_text("format = 1\n")
+    below = root / "deep" / "below"
+    below.mkdir(parents=True)
+    assert rung(below, hub, REFERENCE)[0] == 0
+    (root / "models" / FILE).unlink()
+    code, output, _ = rung(below, hub)
+    assert (code, output.split(maxsplit=1)) == (
+        0,
+        ["tiny-Q4_K_M", f"brought back: models/{FILE}\n"],
+    )
+    assert (root / "models" / FILE).read_bytes() == original.read_bytes()
+    assert json.loads(rung(root, hub, "--json")[1])["models"][0]["fetched"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        ((), 2, "nothing is pinned here"),
+        (("--force",), 2, "need the MODEL"),
+        (("hf:maker/../x",), 2, "is not"),
+        (("hf:maker/tiny-GGUF:Q2_K",), 2, "Q4_K_M"),
+        (("hf:maker/nothing:Q4_K_M",), 2, "maker/nothing"),
+        ((REFERENCE, "--frozen"), 1, "is not in rung.lock"),
+        ((REFERENCE, "--ctx", "1000000000"), 1, "does not fit"),
+        ((REFERENCE, "--with", "mmproj"), 2, "has no projector"),
+    ],
+)
+def test_a_refusal_is_one_sentence_before_anything_is_fetched(
+    root: Path, hub: Hub, words: tuple[str, ...], code: int, sentence: str
+) -> None:
+    """With the exit code of its kind, and a hint."""
+    ended, _, messages = rung(root, hub, *words)
+    assert (ended, sentence in messages, "Traceback" in messages) == (code, True, False)
+    assert visible(root) == []
+
+
+def test_other_bytes_than_published_end_with_exit_3(root: Path, hub: Hub, original: Path) -> None:
+    """Both digests are said, and nothing is left."""
+    data = bytearray(original.read_bytes())
+    data[-1] ^= 1
+    hub.add_repo(REPO, {FILE: original})
+    (root / "models" / ".part").mkdir(parents=True)
+    wrong = Fault(Mode.WRONG_BYTES)
+    hub.fail(Fault(Mode.CUT, after=0), path="/none/")
+    code, _, messages = rung(root, hub, REFERENCE)
+    assert code == 0, messages
+    (root / "models" / FILE).unlink()
+    hub.fail(wrong, times=9)
+    code, _, messages = rung(root, hub)
+    assert (code, "its publisher states" in messages) == (3, True)
+    assert visible(root) == []
+    assert partial_bytes(root) == 0
+
+
+def test_a_full_disk_is_one_sentence_and_the_rest_can_follow(root: Path, hub: Hub) -> None:
+    """A real failing write, at a limit of the system on the size of files."""
+    code, _, messages = rung(root, hub, REFERENCE, largest_file=1_000_000)
+    assert code == 3
+    assert "the file may not grow further" in messages
+    assert visible(root) == []
+    assert partial_bytes(root) == 1_000_000
+    code, _, messages = rung(root, hub, REFERENCE)
+    assert (code, "goes on from 1.00 MB" in messages) == (0, True)
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_sentence(root: Path, hub: Hub) -> None:
+    """A place of the system that even its owner cannot write to stands for it."""
+    (root / "models").symlink_to("/proc/self")
+    code, _, messages = rung(root, hub, REFERENCE)
+    assert (code, "cannot write" in messages, "Traceback" in messages) == (3, True, False)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_is_heeded_and_the_same_command_goes_on(
+    root: Path, original: Path, number: signal.Signals, code: int
+) -> None:
+    """Nothing is visible, what has come is kept."""
+    with Hub(rate=2e6) as hub:
+        hub.add_repo(REPO, {FILE: original})
+        process = begin(root, hub, REFERENCE)
+        until = time.monotonic() + 30
+        while partial_bytes(root) < 100_000 and time.monotonic() < until:
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, messages = process.communicate(timeout=30)
+    assert (process.returncode, "the same command goes on" in messages) == (code, True)
+    assert visible(root) == []
+    assert partial_bytes(root) >= 100_000
+    with Hub() as hub:
+        hub.add_repo(REPO, {FILE: original})
+        code, _, messages = rung(root, hub, REFERENCE)
+    assert (code, "goes on from" in messages) == (0, True)
+    assert (root / "models" / FILE).read_bytes() == original.read_bytes()
+
+
+def test_of_two_pulls_at_once_one_fetches_and_the_other_waits(root: Path, original: Path) -> None:
+    """Both end well, and the bytes come once."""
+    with Hub(rate=4e6) as hub:
+        hub.add_repo(REPO, {FILE: original})
+        both = [begin(root, hub, REFERENCE) for _ in range(2)]
+        ended = [process.communicate(timeout=60) for process in both]
+        served = sum(r.sent for r in hub.requests_for("/cdn/"))
+    assert [process.returncode for process in both] == [0, 0], ended
+    said = [messages for _, messages in ended]
+    assert sum("another process is fetching" in messages for messages in said) == 1
+    size = original.stat().st_size
+    assert served < 2 * size + 1_000_000
+    assert (root / "models" / FILE).read_bytes() == original.read_bytes()
+    assert check(read_lock(root / LOCK_NAME), root) == ()
+    assert list((root / "models" / ".part").iterdir()) == []

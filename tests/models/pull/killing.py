@@ -1,0 +1,152 @@
+"""`rung pull` killed at any moment, again and again; shared by the suite and `bench/pull_kill.py`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pullable import FILE, REFERENCE, drift, sha256, start, visible
+
+from hub import Hub
+from rung.models.lock.file import LOCK_NAME, read_lock
+
+SECONDS = 60.0
+"""Longest that one pull may take."""
+
+
+@dataclass
+class Tally:
+    """What the kills did.
+
+    Attributes:
+        kills: processes that were killed while they ran.
+        too_late: processes that had ended by then.
+        resumed: bytes that later processes did not fetch again.
+        shown: kills after the file was visible, before it was pinned or the process ended.
+        unpinned: of these, those before the pin.
+        whole: kills with all bytes there and nothing visible.
+        bad: what was visible and not the right file, or a lock that could not be read.
+        rounds: pulls that came to their end.
+    """
+
+    kills: int = 0
+    too_late: int = 0
+    resumed: int = 0
+    shown: int = 0
+    unpinned: int = 0
+    whole: int = 0
+    rounds: int = 0
+    bad: list[str] = field(default_factory=list)
+
+
+class Killer:
+    """Kills pulls of one file.
+
+    Args:
+        hub: that has the file as `REFERENCE`.
+        root: folder of the project.
+        digest: of the file.
+        size: of the file in bytes.
+        seed: of the moments.
+    """
+
+    def __init__(self, hub: Hub, root: Path, digest: str, size: int, seed: int) -> None:
+        self._hub = hub
+        self._root = root
+        self._digest = digest
+        self._size = size
+        self._random = random.Random(seed)
+        self.tally = Tally()
+
+    def run(self, kills: int) -> Tally:
+        """Kill so many pulls; one that came to its end is begun anew."""
+        while self.tally.kills < kills:
+            self._kill_one()
+            self._check()
+        self.finish()
+        return self.tally
+
+    def finish(self) -> None:
+        """Let the last pull come to its end, and look at what is there."""
+        process = start(self._root, self._hub, [REFERENCE], wait=True)
+        assert process.returncode == 0, process.communicate()
+        process.communicate()
+        self._check()
+        if visible(self._root) != [FILE] or drift(self._root):
+            self.tally.bad.append(f"in the end: {visible(self._root)} {drift(self._root)}")
+
+    def _kill_one(self) -> None:
+        had = self._unfinished()
+        process = start(self._root, self._hub, [REFERENCE])
+        try:
+            alive = self._wait(process, had)
+            if alive:
+                self._kill(process)
+        finally:
+            process.kill()
+            process.communicate()
+        if alive:
+            self._count(had)
+        else:
+            self.tally.too_late += 1
+            self.tally.rounds += 1
+            shutil.rmtree(self._root / "models")
+            (self._root / LOCK_NAME).unlink()
+
+    def _wait(self, process: subprocess.Popen[str], had: int) -> bool:
+        """Until the moment has come; False when the process ended before."""
+        late = self._random.random() < 0.4  # between the last byte and the end
+        goal = self._size if late else self._random.randint(had, self._size)
+        rest = self._random.uniform(0, 0.9) if late else self._random.uniform(0, 0.02)
+        until = time.monotonic() + SECONDS
+        while process.poll() is None and time.monotonic() < until:
+            if visible(self._root) or self._unfinished() >= goal:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(rest)
+                return process.poll() is None
+            time.sleep(0.001)
+        return process.poll() is None
+
+    def _kill(self, process: subprocess.Popen[str]) -> None:
+        if self._random.random() < 0.5:
+            os.killpg(process.pid, signal.SIGKILL)  # with its children
+        else:
+            process.kill()
+        process.wait()
+
+    def _count(self, had: int) -> None:
+        tally = self.tally
+        tally.kills += 1
+        tally.resumed += had
+        if visible(self._root):
+            tally.shown += 1
+            tally.unpinned += not (self._root / LOCK_NAME).exists()
+        elif self._unfinished() == self._size:
+            tally.whole += 1
+
+    def _unfinished(self) -> int:
+        sizes = [0]
+        for path in (self._root / "models" / ".part").glob("*.part"):
+            with contextlib.suppress(FileNotFoundError):
+                sizes.append(path.stat().st_size)
+        return max(sizes)
+
+    def _check(self) -> None:
+        """Nothing is visible but the right file, and the lock is none or whole."""
+        for name in visible(self._root):
+            if name != FILE or sha256(self._root / "models" / name) != self._digest:
+                self.tally.bad.append(f"after kill {self.tally.kills}: {name}")
+        try:
+            pinned = read_lock(self._root / LOCK_NAME).artefacts
+        except Exception as error:  # noqa: BLE001  # whatever it is, the lock is bad
+            self.tally.bad.append(f"after kill {self.tally.kills}: {error}")
+            return
+        if pinned and visible(self._root) != [FILE]:
+            self.tally.bad.append(f"after kill {self.tally.kills}: pinned and not visible")

@@ -1,0 +1,439 @@
+"""From a reference to a pinned model: what becomes visible when, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from pullable import (
+    FILE,
+    REFERENCE,
+    REPO,
+    Told,
+    drift,
+    left_over,
+    model,
+    pulled,
+    sha256,
+    split_model,
+    visible,
+)
+
+from hub import LICENSE_LAYER, MODEL_LAYER, PARAMS_LAYER, TEMPLATE_LAYER, Fault, Hub, Mode
+from rung.blocking import run_blocking
+from rung.errors import GateError, InputError, ModelError, SourceError, StorageError
+from rung.models.lock.file import LOCK_NAME, read_lock, update_lock
+from rung.models.lock.record import Verified
+from rung.models.pull.events import Here, Linked, Settled
+from rung.models.pull.restoring import pinned, restore
+from rung.models.pull.room import check_room
+from rung.models.sources.opening import Sources
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models that are made once."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """Servers of this test, and no store of another program."""
+    monkeypatch.setenv("RUNG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "no-hf"))
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "no-ollama"))
+    monkeypatch.setenv("HOME", str(tmp_path / "no-home"))
+    with Hub() as hub:
+        hub.use(monkeypatch)
+        yield hub
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The folder of a project."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    return folder
+
+
+def test_a_pulled_model_is_the_publishers_byte_for_byte_and_pinned(
+    hub: Hub, models: Path, root: Path
+) -> None:
+    """With the commit, the digest, the licence and what it is expected to take."""
+    original = model(models)
+    commit = hub.add_repo(REPO, {FILE: original}, licence="apache-2.0")
+    told = Told()
+    done = run_blocking(pulled(REFERENCE, root, tell=told))
+    assert visible(root) == [FILE]
+    assert (root / "models" / FILE).read_bytes() == original.read_bytes()
+    assert (root / "models" / FILE).stat().st_mode & 0o777 == 0o644
+    (artefact,) = read_lock(root / LOCK_NAME).artefacts
+    assert artefact == done.artefact
+    assert (artefact.source, artefact.revision, artefact.licence) == (
+        REFERENCE,
+        commit,
+        "apache-2.0",
+    )
+    assert [(f.path, f.sha256, f.verified) for f in artefact.files] == [
+        (f"models/{FILE}", sha256(original), Verified.PUBLISHER)
+    ]
+    assert artefact.fit is not None
+    assert artefact.fit.predicted > original.stat().st_size // 2
+    assert drift(root) == []
+    assert left_over(root) == []
+    assert told.kinds() == ["Settled", "Fetching"]
+
+
+def test_pulled_again_nothing_is_fetched_and_nothing_changes(
+    hub: Hub, models: Path, root: Path
+) -> None:
+    """But for the time of the pin."""
+    hub.add_repo(REPO, {FILE: model(models)})
+    first = run_blocking(pulled(REFERENCE, root))
+    served, told = len(hub.requests_for("/cdn/")), Told()
+    second = run_blocking(pulled(REFERENCE, root, tell=told))
+    ranged = [r for r in hub.requests_for("/cdn/")[served:] if r.sent > 5_000_000]
+    assert ranged == []
+    assert any(isinstance(event, Here) for event in told.events)
+    assert msgspec.structs.replace(second.artefact, retrieved="") == msgspec.structs.replace(
+        first.artefact, retrieved=""
+    )
+
+
+def test_a_moved_branch_does_not_move_the_pin_unasked(hub: Hub, models: Path, root: Path) -> None:
+    """Refused with both revisions; `force` moves it; frozen refuses whatever is said."""
+    hub.add_repo(REPO, {FILE: model(models)})
+    first = run_blocking(pulled(REFERENCE, root)).artefact
+    other = model(models, seed=7)
+    hub.add_repo(REPO, {FILE: other})
+    with pytest.raises(GateError, match=f"pinned at {first.revision[:12]} and is now at"):
+        run_blocking(pulled(REFERENCE, root))
+    with pytest.raises(GateError):
+        run_blocking(pulled(REFERENCE, root, frozen=True, force=True))
+    assert sha256(root / "models" / FILE) == first.files[0].sha256
+    moved = run_blocking(pulled(REFERENCE, root, force=True))
+    assert sha256(root / "models" / FILE) == sha256(other) == moved.artefact.files[0].sha256
+    assert len(read_lock(root / LOCK_NAME).artefacts) == 1
+    assert drift(root) == []
+
+
+def test_frozen_fetches_only_what_is_pinned(hub: Hub, models: Path, root: Path) -> None:
+    """Nothing is pinned yet: refused; pinned: fine."""
+    hub.add_repo(REPO, {FILE: model(models)})
+    with pytest.raises(GateError, match=r"is not in rung\.lock"):
+        run_blocking(pulled(REFERENCE, root, frozen=True))
+    run_blocking(pulled(REFERENCE, root))
+    (root / "models" / FILE).unlink()
+    run_blocking(pulled(REFERENCE, root, frozen=True))
+    assert drift(root) == []
+
+
+def test_a_changed_file_that_is_pinned_is_put_right(hub: Hub, models: Path, root: Path) -> None:
+    """By pulling its reference, or everything."""
+    hub.add_repo(REPO, {FILE: model(models)})
+    artefact = run_blocking(pulled(REFERENCE, root)).artefact
+    for again in (lambda: run_blocking(pulled(REFERENCE, root)), lambda: brought_back(root)):
+        (root / "models" / FILE).write_bytes(b"GGUF, but no more")
+        again()
+        assert sha256(root / "models" / FILE) == artefact.files[0].sha256
+
+
+def brought_back(root: Path) -> list[tuple[str, ...]]:
+    """What `rung pull` alone fetches, by artefact."""
+
+    async def work() -> list[tuple[str, ...]]:
+        async with Sources() as sources:
+            return [
+                (await restore(artefact, root, sources, lambda event: None)).fetched
+                for artefact in pinned(root)
+            ]
+
+    return run_blocking(work())
+
+
+def test_everything_pinned_comes_back_at_its_revision(hub: Hub, models: Path, root: Path) -> None:
+    """Though the branch and the tag have moved since."""
+    hub.add_repo(REPO, {FILE: model(models)})
+    hub.add_ollama("library/tiny", "1b", [(MODEL_LAYER, model(models, seed=2))])
+    run_blocking(pulled(REFERENCE, root))
+    run_blocking(pulled("ollama:tiny:1b", root))
+    before = (root / LOCK_NAME).read_bytes()
+    hub.add_repo(REPO, {FILE: model(models, seed=3)})
+    hub.add_ollama("library/tiny", "1b", [(MODEL_LAYER, model(models, seed=4))])
+    for name in visible(root):
+        (root / "models" / name).unlink()
+    assert sorted(brought_back(root)) == [
+        ("models/tiny-1b.gguf",),
+        (f"models/{FILE}",),
+    ]
+    assert drift(root) == []
+    assert (root / LOCK_NAME).read_bytes() == before
+    assert brought_back(root) == [(), ()]
+
+
+def test_pinned_bytes_that_are_gone_are_an_error(hub: Hub, models: Path, root: Path) -> None:
+    """An address that serves another file now; nothing is put in the place of the pinned one."""
+    url = hub.add_file("own.gguf", model(models))
+    run_blocking(pulled(url, root))
+    (root / "models" / "own.gguf").unlink()
+    hub.add_file("own.gguf", model(models, seed=5))
+    with pytest.raises((SourceError, ModelError)):
+        brought_back(root)
+    assert visible(root) == []
+
+
+def test_an_address_is_trusted_on_first_use_and_held_to_it(
+    hub: Hub, models: Path, root: Path
+) -> None:
+    """Its digest is computed here, said to be, and pinned."""
+    original = model(models)
+    url = hub.add_file("own.gguf", original)
+    done = run_blocking(pulled(url, root))
+    assert [(f.sha256, f.verified) for f in done.artefact.files] == [
+        (sha256(original), Verified.COMPUTED)
+    ]
+    assert done.artefact.revision
+    assert run_blocking(pulled(url, root)).artefact.files == done.artefact.files
+    hub.add_file("own.gguf", model(models, seed=5))
+    with pytest.raises((GateError, InputError)):
+        run_blocking(pulled(url, root))
+    assert sha256(root / "models" / "own.gguf") == sha256(original)
+    run_blocking(pulled(url, root, force=True))
+    assert sha256(root / "models" / "own.gguf") == sha256(model(models, seed=5))
+
+
+def test_a_file_of_somebody_else_is_not_overwritten(hub: Hub, models: Path, root: Path) -> None:
+    """Before anything is fetched."""
+    hub.add_repo(REPO, {FILE: model(models)})
+    (root / "models").mkdir()
+    (root / "models" / FILE).write_text("mine")
+    with pytest.raises(InputError, match="is there already and is another file"):
+        run_blocking(pulled(REFERENCE, root))
+    assert (root / "models" / FILE).read_text() == "mine"
+    assert not (root / LOCK_NAME).exists()
+    run_blocking(pulled(REFERENCE, root, force=True))
+    assert drift(root) == []
+
+
+def in_parts(models: Path) -> list[Path]:
+    """A model in three parts or more, made once."""
+    folder = models / "parts"
+    if not folder.is_dir():
+        folder.mkdir()
+        split_model(folder, model(models), 8)
+    return sorted(folder.iterdir())
+
+
+def test_a_split_model_is_pinned_with_all_its_parts(hub: Hub, models: Path, root: Path) -> None:
+    """In their order, and read as one model."""
+    parts = in_parts(models)
+    assert len(parts) > 2
+    hub.add_repo(REPO, {f"Q8_0/{path.name}": path for path in parts})
+    done = run_blocking(pulled(f"hf:{REPO}:Q8_0", root))
+    assert visible(root) == [path.name for path in parts]
+    assert [file.sha256 for file in done.artefact.files] == [sha256(path) for path in parts]
+    assert drift(root) == []
+
+
+def test_of_a_split_model_no_part_is_visible_when_one_is_blocked(
+    hub: Hub, models: Path, root: Path
+) -> None:
+    """Here the last one, which has an archive behind its tensors."""
+    parts = in_parts(models)
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("data.pkl", b"\x80\x04N.")
+    files: dict[str, bytes | Path] = {f"Q8_0/{path.name}": path for path in parts}
+    files[f"Q8_0/{parts[-1].name}"] = parts[-1].read_bytes() + archive.getvalue()
+    hub.add_repo(REPO, files)
+    with pytest.raises(GateError, match="blocked"):
+        run_blocking(pulled(f"hf:{REPO}:Q8_0", root))
+    assert visible(root) == []
+    assert not (root / LOCK_NAME).exists()
+
+
+def test_a_malformed_model_that_has_the_right_digest_never_becomes_visible(
+    hub: Hub, models: Path, root: Path
+) -> None:
+    """The publisher's digest says who made it, not that it is harmless."""
+    bad = bytearray(model(models).read_bytes())
+    at = bad.index(b"output_norm.weight") + len(b"output_norm.weight") + 4 + 8 + 4
+    bad[at : at + 8] = (1 << 50).to_bytes(8, "little")  # where its data begins
+    hub.add_repo(REPO, {FILE: bytes(bad)})
+    with pytest.raises((GateError, ModelError)):
+        run_blocking(pulled(REFERENCE, root))
+    assert visible(root) == []
+    assert left_over(root) == []
+    assert not (root / LOCK_NAME).exists()
+
+
+def test_a_scan_that_blocks_leaves_nothing(hub: Hub, models: Path, root: Path) -> None:
+    """A template that would run for ever is found after the download only."""
+    bomb = "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}"
+    hub.add_repo(REPO, {FILE: model(models, template=bomb)})
+    with pytest.raises(GateError, match="blocked"):
+        run_blocking(pulled(REFERENCE, root))
+    assert visible(root) == []
+    assert left_over(root) == []
+    assert not (root / LOCK_NAME).exists()
+
+
+def test_a_model_that_does_not_fit_is_not_begun(hub: Hub, models: Path, root: Path) -> None:
+    """The sentence has what it takes and what there is."""
+    from pullable import LARGE
+
+    from rung.models.pull.fitting import Fitting
+    from rung.models.pull.pulling import pull
+    from rung.models.reference import parse_reference
+
+    hub.add_repo(REPO, {FILE: model(models)})
+    host = msgspec.structs.replace(LARGE.host, total=2**20, available=2**20)
+    small = msgspec.structs.replace(LARGE, name="small", devices=(host,))
+
+    async def work(force: bool) -> None:
+        async with Sources() as sources:
+            await pull(
+                parse_reference(REFERENCE),
+                root,
+                sources,
+                fit=Fitting(small, context=None, force=force),
+                tell=lambda event: None,
+            )
+
+    with pytest.raises(GateError, match="does not fit: with 2,048 tokens it takes"):
+        run_blocking(work(False))
+    assert visible(root) == []
+    run_blocking(work(True))
+    assert visible(root) == [FILE]
+
+
+def test_a_disk_without_room_is_not_begun_to_be_filled(tmp_path: Path) -> None:
+    """Asked of the real disk, for a folder that is yet to be made."""
+    check_room(tmp_path / "a" / "b", [1000, 1000])
+    with pytest.raises(StorageError, match=r"1,000,000,000\.00 GB are to be fetched and"):
+        check_room(tmp_path / "a" / "b", [10**18])
+
+
+def test_layers_of_ollama_get_names_and_are_pinned(hub: Hub, models: Path, root: Path) -> None:
+    """Template, licence and parameters beside the model, so that a change of theirs shows."""
+    digest = hub.add_ollama(
+        "library/tiny",
+        "1b",
+        [
+            (MODEL_LAYER, model(models)),
+            (TEMPLATE_LAYER, b"{{ .System }} {{ .Prompt }}"),
+            (LICENSE_LAYER, b"Apache License\nVersion 2.0, January 2004\n"),
+            (PARAMS_LAYER, b'{"stop": ["<|im_end|>"]}'),
+        ],
+    )
+    done = run_blocking(pulled("ollama:tiny:1b", root))
+    assert done.artefact.revision == digest
+    assert {file.role: file.path for file in done.artefact.files} == {
+        "weights": "models/tiny-1b.gguf",
+        "template": "models/tiny-1b.template.txt",
+        "licence": "models/tiny-1b.licence.txt",
+        "parameters": "models/tiny-1b.parameters.json",
+    }
+    assert drift(root) == []
+
+
+def test_a_file_of_this_machine_is_linked_not_copied(hub: Hub, models: Path, root: Path) -> None:
+    """And theirs stays as it was."""
+    theirs = root.parent / "store" / "theirs.gguf"
+    theirs.parent.mkdir()
+    theirs.write_bytes(model(models).read_bytes())
+    theirs.chmod(0o600)
+    told = Told()
+    done = run_blocking(pulled(str(theirs), root, tell=told))
+    assert (root / "models" / "theirs.gguf").samefile(theirs)
+    assert theirs.stat().st_mode & 0o777 == 0o600
+    assert any(isinstance(event, Linked) for event in told.events)
+    assert done.artefact.source == "file:models/theirs.gguf"
+    assert drift(root) == []
+    assert run_blocking(pulled("file:" + str(theirs), root)).artefact.files == done.artefact.files
+    assert left_over(root) == []
+
+
+def test_a_store_on_another_file_system_is_linked_symbolically(
+    hub: Hub, models: Path, root: Path
+) -> None:
+    """Hard links end at the border of a file system."""
+    shm = Path("/dev/shm")  # noqa: S108  # a file system of its own on Linux
+    if not shm.is_dir() or shm.stat().st_dev == root.stat().st_dev:
+        pytest.skip("this machine has no second file system to write to")
+    theirs = shm / f"rung-test-{os.getpid()}.gguf"
+    try:
+        theirs.write_bytes(model(models).read_bytes())
+        run_blocking(pulled(str(theirs), root))
+        assert (root / "models" / theirs.name).is_symlink()
+        assert drift(root) == []
+    finally:
+        theirs.unlink(missing_ok=True)
+
+
+def test_what_was_shown_and_not_pinned_is_pinned_without_a_download(
+    hub: Hub, models: Path, root: Path
+) -> None:
+    """As after a kill between the two; with and without a publisher's digest."""
+    hub.add_repo(REPO, {FILE: model(models)})
+    run_blocking(pulled(REFERENCE, root))
+    (root / LOCK_NAME).unlink()
+    told = Told()
+    run_blocking(pulled(REFERENCE, root, tell=told))
+    assert told.kinds()[-1] == "Here"
+    assert "Fetching" not in told.kinds()
+    assert drift(root) == []
+
+
+def test_two_pins_at_once_lose_nothing(hub: Hub, models: Path, root: Path) -> None:
+    """The lock has both."""
+    import asyncio
+
+    for seed in range(3):
+        hub.add_repo(f"maker/m{seed}", {f"m{seed}.gguf": model(models, seed=seed)})
+
+    async def work() -> None:
+        await asyncio.gather(*(pulled(f"hf:maker/m{n}:m{n}.gguf", root) for n in range(3)))
+
+    run_blocking(work())
+    assert [a.name for a in read_lock(root / LOCK_NAME).artefacts] == ["m0", "m1", "m2"]
+    assert drift(root) == []
+
+
+def test_a_server_that_sends_elsewhere_gives_nothing(hub: Hub, models: Path, root: Path) -> None:
+    """A redirect to an address that a server of models has no business with."""
+    hub.add_repo(REPO, {FILE: model(models)})
+    hub.fail(Fault(Mode.REDIRECT, to="http://169.254.169.254/latest/"), times=99, path="/resolve/")
+    with pytest.raises((SourceError, ModelError)):
+        run_blocking(pulled(REFERENCE, root))
+    assert visible(root) == []
+
+
+def test_what_is_settled_is_told_before_the_first_byte(hub: Hub, models: Path, root: Path) -> None:
+    """So that a person can stop it."""
+    hub.add_repo(REPO, {FILE: model(models)}, licence="llama3.2")
+    told = Told()
+    run_blocking(pulled(REFERENCE, root, tell=told))
+    first = told.events[0]
+    assert isinstance(first, Settled)
+    assert first.resolved.licence == "llama3.2"
+    assert first.estimate is not None
+
+
+def test_a_damaged_lock_is_found_before_anything_is_fetched(
+    hub: Hub, models: Path, root: Path
+) -> None:
+    """What could not be pinned need not be fetched."""
+    hub.add_repo(REPO, {FILE: model(models)})
+    run_blocking(pulled(REFERENCE, root))
+    update_lock(root / LOCK_NAME, lambda lock: lock)
+    (root / LOCK_NAME).write_text("{")
+    served = len(hub.log)
+    with pytest.raises(Exception, match=r"rung\.lock"):
+        run_blocking(pulled(REFERENCE, root, force=True))
+    assert hub.requests_for("/cdn/")[served:] == []
