@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 
+from rung.models.lock.identity import SLICES
 from rung.models.lock.record import Artefact, Identity
 
 
@@ -18,7 +19,7 @@ class Part(enum.StrEnum):
     TEMPLATE = "template"
     TOKENIZER = "tokenizer"
     METADATA = "metadata"
-    FILES = "files"  # other ones, or files beside the weights
+    FILES = "files"  # beside the weights
     LICENCE = "licence"
 
 
@@ -28,9 +29,10 @@ _WORDS = {
     Part.TEMPLATE: "chat template",
     Part.TOKENIZER: "tokenizer",
     Part.METADATA: "metadata",
-    Part.FILES: "files",
+    Part.FILES: "files beside the weights",
     Part.LICENCE: "licence",
 }
+_HEADER = {Part.TEMPLATE, Part.TOKENIZER, Part.METADATA}
 
 
 def changed_parts(artefact: Artefact, now: Identity, sample: str | None) -> tuple[Part, ...]:
@@ -62,7 +64,7 @@ def changed_parts(artefact: Artefact, now: Identity, sample: str | None) -> tupl
 
 
 def in_words(parts: tuple[Part, ...], *, sampled: bool = True) -> str:
-    """`chat template only`, `weights and tokenizer`: what changed.
+    """`weights and tokenizer`, `chat template only (weights the same at 16 places)`: what changed.
 
     Args:
         parts: what did.
@@ -76,6 +78,6 @@ def in_words(parts: tuple[Part, ...], *, sampled: bool = True) -> str:
         text = f"{words[0]} only" if alone else words[0]
     else:
         text = f"{', '.join(words[:-1])} and {words[-1]}"
-    if not {Part.WEIGHTS, Part.TENSORS, Part.FILES} & {*parts} and not sampled:
-        text += " (weights not compared)"
+    if _HEADER & {*parts} and not {Part.WEIGHTS, Part.TENSORS} & {*parts}:
+        text += f" (weights {f'the same at {SLICES} places' if sampled else 'not compared'})"
     return text

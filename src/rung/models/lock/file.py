@@ -101,11 +101,16 @@ def encoded(lock: Lock) -> bytes:
 
 def _decoded(content: bytes, path: Path) -> Lock:
     try:
+        content.decode()
         version = msgspec.json.decode(content, type=_Version).format
     except msgspec.ValidationError:
         version = FORMAT  # what is wrong with it is said below, with its place
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise _malformed(content, path, f"it is not UTF-8 (byte {error.start})") from error
+    except msgspec.DecodeError as error:
         raise _malformed(content, path, str(error)) from error
+    except RecursionError as error:
+        raise _malformed(content, path, "it is nested too deeply (byte 0)") from error
     if version > FORMAT:
         raise ConfigError(
             f"{path}: is of format {version}; Rung {__version__} reads format {FORMAT}",
@@ -163,7 +168,7 @@ def is_below(path: str) -> bool:
     """Whether a relative path with forward slashes stays below where it starts, on every platform."""
     pure = PurePosixPath(path)
     return (
-        bool(path)
+        bool(pure.parts)
         and "\\" not in path
         and path.isprintable()
         and not pure.is_absolute()

@@ -20,7 +20,10 @@ def line_of(content: bytes, place: str) -> int:
     text = content.decode(errors="replace")
     at = _value_start(text, 0)
     for name, index in _STEP.findall(place):
-        found = _member(text, at, name) if name else _item(text, at, index)
+        try:
+            found = _member(text, at, name) if name else _item(text, at, index)
+        except (ValueError, RecursionError):  # this parser has narrower limits than the one before
+            break
         if found is None:
             break
         at = found

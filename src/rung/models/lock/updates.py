@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from rung.errors import InputError, ModelError, SourceError
+from rung.errors import InputError, ModelError, SourceError, first_of
 from rung.models.header import Header
 from rung.models.lock.changes import Part, changed_parts
 from rung.models.lock.identity import Slice, digest_of_slices, identity_of, slices_of, template_of
@@ -187,7 +187,14 @@ async def _sample(
 ) -> str | None:
     """The digest of slices of the weights, None where the server gives no parts of files."""
     slices = slices_of(headers)
-    pieces = await asyncio.gather(*(_read(weights[each.part], each, sources) for each in slices))
+    try:
+        async with asyncio.TaskGroup() as group:
+            reading = [
+                group.create_task(_read(weights[each.part], each, sources)) for each in slices
+            ]
+    except BaseExceptionGroup as errors:
+        raise first_of(errors) from errors
+    pieces = [task.result() for task in reading]
     if any(len(piece) != each.length for piece, each in zip(pieces, slices, strict=True)):
         return None
     return digest_of_slices(pieces) if slices else None

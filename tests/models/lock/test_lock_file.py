@@ -1,0 +1,202 @@
+"""`rung.lock` as a file: what is written is read back, what is damaged is a sentence, and no writer loses another's."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import threading
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from locked import DIGEST, artefact
+
+from rung.errors import ConfigError, StorageError
+from rung.models.lock.file import LOCK_NAME, encoded, is_below, read_lock, update_lock
+from rung.models.lock.record import FitRecord, Lock, LockedFile, Signature, Verified
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    """Every field, whatever the order of pinning."""
+    fit = FitRecord(
+        context=4096, slots=1, kv_type="f16", predicted=1, machine="this", rules="llama.cpp-2026"
+    )
+    signature = Signature(bundle=DIGEST, signer="key sha256:00", checked="2026-11-02T10:00:00Z")
+    lock = Lock(artefacts=(artefact("b", fit=fit), artefact("a", signature=signature)))
+    path = tmp_path / LOCK_NAME
+    update_lock(path, lambda _: lock)
+    assert read_lock(path).artefacts == (lock.artefacts[1], lock.artefacts[0])
+    assert path.read_bytes() == encoded(lock) == encoded(read_lock(path))
+
+
+def test_the_file_is_stable_and_one_change_is_a_few_lines(tmp_path: Path) -> None:
+    """The format comes first, names are sorted, it ends with a line end, and no path is absolute."""
+    before = encoded(Lock(artefacts=(artefact("a"), artefact("b"))))
+    after = encoded(Lock(artefacts=(artefact("b", licence="mit"), artefact("a"))))
+    assert before.startswith(b'{\n  "format": 1,\n')
+    assert before.endswith(b"}\n")
+    changed = set(after.splitlines()) ^ set(before.splitlines())
+    assert changed == {b'      "licence": "mit",'}
+    assert str(tmp_path).encode() not in before
+
+
+def test_no_file_pins_nothing(tmp_path: Path) -> None:
+    """And reading makes none."""
+    assert read_lock(tmp_path / LOCK_NAME) == Lock()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('"size": 7', '"size": -7', r"rung\.lock:12: .*\(artefacts\[0\]\.files\[0\]\.size\)"),
+        ('"size": 7', '"size": "7"', r"rung\.lock:12: Expected `int`, got `str`"),
+        (DIGEST, DIGEST[1:], r"rung\.lock:13: .*sha256\)"),
+        (DIGEST, DIGEST.upper(), r"rung\.lock:13: "),
+        ('"role"', '"rôle"', r"rung\.lock:9: .*unknown field `rôle`"),
+        ('"revision"', '"name"', r"rung\.lock:4: .*missing required field `revision`"),
+        ('"format": 1', '"format": 2', r"is of format 2; Rung .* reads format 1"),
+        ('"format": 1', '"format": 0', r"0 is not a format"),
+        ('"format": 1', '"format": "1"', r"rung\.lock:2: Expected `int`"),
+        ('"format": 1,', '"format": 1', r"rung\.lock:3: JSON is malformed"),
+        ("models/tiny.gguf", "../tiny.gguf", r"does not lie below this folder"),
+        ("models/tiny.gguf", "/etc/passwd", r"does not lie below this folder"),
+        ("models/tiny.gguf", "C:/tiny.gguf", r"does not lie below this folder"),
+        ('"role": "weights"', '"role": "other"', r"has no weights"),
+        ('  "artefacts"', '<<<<<<< ours\n  "artefacts"', r"rung\.lock:3: a merge left its"),
+    ],
+)
+def test_a_damaged_lock_is_one_sentence_with_its_line(
+    tmp_path: Path, old: str, new: str, sentence: str
+) -> None:
+    """And nothing of it is used."""
+    path = tmp_path / LOCK_NAME
+    text = encoded(Lock(artefacts=(artefact(),))).decode()
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(ConfigError, match=sentence) as refused:
+        read_lock(path)
+    assert refused.value.hint
+
+
+def test_one_name_is_pinned_once(tmp_path: Path) -> None:
+    """Else it would not say which."""
+    path = tmp_path / LOCK_NAME
+    path.write_bytes(encoded(Lock(artefacts=(artefact(), artefact()))))
+    with pytest.raises(ConfigError, match="pins 'tiny' twice"):
+        read_lock(path)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=60), st.integers(0, 3000), st.integers(0, 40))
+def test_no_damage_is_a_traceback(junk: bytes, at: int, cut: int) -> None:
+    """Any bytes anywhere: a lock, or a sentence."""
+    path = Path(_SCRATCH, LOCK_NAME)
+    content = encoded(Lock(artefacts=(artefact(),)))
+    path.write_bytes(content[:at] + junk + content[at + cut :])
+    try:
+        read_lock(path)
+    except ConfigError as error:
+        assert error.message.startswith(str(path))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _scratch(tmp_path_factory: pytest.TempPathFactory) -> None:
+    global _SCRATCH  # noqa: PLW0603 - hypothesis takes no fixtures of a test's own
+    _SCRATCH = str(tmp_path_factory.mktemp("damage"))
+
+
+_SCRATCH = ""
+
+
+def _pin_some(path: Path, letter: str) -> None:
+    for number in range(8):
+        update_lock(path, lambda lock, n=number: lock.put(artefact(f"{letter}{n}")))  # type: ignore[misc]
+
+
+def test_writers_at_once_lose_nothing(tmp_path: Path) -> None:
+    """Two processes and two threads, eight pins each; nothing else is left in the folder."""
+    path = tmp_path / LOCK_NAME
+    context = multiprocessing.get_context("spawn")
+    workers: list[threading.Thread | multiprocessing.process.BaseProcess] = [
+        *(context.Process(target=_pin_some, args=(path, letter)) for letter in "ab"),
+        *(threading.Thread(target=_pin_some, args=(path, letter)) for letter in "cd"),
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(30)
+    names = [each.name for each in read_lock(path).artefacts]
+    assert names == sorted(f"{letter}{number}" for letter in "abcd" for number in range(8))
+    assert [file.name for file in tmp_path.iterdir()] == [LOCK_NAME]
+
+
+def test_a_change_that_fails_leaves_the_lock_as_it_was(tmp_path: Path) -> None:
+    """And lets the next one in."""
+    path = tmp_path / LOCK_NAME
+    update_lock(path, lambda lock: lock.put(artefact()))
+    before = path.read_bytes()
+
+    def fail(lock: Lock) -> Lock:
+        raise StorageError("no")
+
+    def outside(lock: Lock) -> Lock:
+        file = msgspec.structs.replace(lock.artefacts[0].files[0], path="../x.gguf")
+        return lock.put(artefact("x", files=(file,)))
+
+    for change, kind in ((fail, StorageError), (outside, ConfigError)):
+        with pytest.raises(kind):
+            update_lock(path, change)
+        assert path.read_bytes() == before
+    update_lock(path, lambda lock: lock.put(artefact("next")))
+
+
+def test_a_source_and_a_file_are_pinned_once() -> None:
+    """What is pinned again takes its place; another model of the same name is called by its path."""
+    lock = Lock().put(artefact()).put(artefact(revision="other"))
+    assert [each.revision for each in lock.artefacts] == ["other"]
+    moved = LockedFile(
+        role="weights", path="sub/tiny.gguf", size=7, sha256=DIGEST, verified=Verified.COMPUTED
+    )
+    both = lock.put(artefact(source="file:sub/tiny.gguf", files=(moved,)))
+    assert [each.name for each in both.artefacts] == ["sub/tiny", "tiny"]
+    assert both.find("tiny") is not both.find("sub/tiny.gguf")
+    assert both.holder("sub/tiny.gguf") == (both.artefacts[0], moved)
+
+
+@pytest.mark.parametrize(
+    ("path", "below"),
+    [
+        ("models/a.gguf", True),
+        ("models/ä b.gguf", True),
+        ("", False),
+        (".", False),
+        ("..", False),
+        ("a/../b", False),
+        ("a//b", False),
+        ("./a", False),
+        ("/a", False),
+        ("a\\b", False),
+        ("C:a", False),
+        ("a\0b", False),
+        ("a\nb", False),
+    ],
+)
+def test_paths_of_a_lock_stay_below_it(path: str, below: bool) -> None:
+    """In one spelling, on every platform."""
+    assert is_below(path) is below
+
+
+def test_a_lock_that_is_nested_without_end_is_a_sentence(tmp_path: Path) -> None:
+    """Deeper than any parser goes."""
+    path = tmp_path / LOCK_NAME
+    path.write_bytes(b'{"format": 1, "artefacts": ' + b"[" * 200_000)
+    with pytest.raises(ConfigError, match=r"rung\.lock:1: "):
+        read_lock(path)
+
+
+def test_the_lock_is_plain_json() -> None:
+    """For programs that are not Rung."""
+    assert json.loads(encoded(Lock(artefacts=(artefact(),))))["artefacts"][0]["name"] == "tiny"
