@@ -1,8 +1,12 @@
-"""The header of a GGUF file that lies elsewhere, read piece by piece until it is whole and no further."""
+"""The header of a GGUF file that lies elsewhere, read as far as it reaches and hardly further.
+
+The bytes are taken from the network only as the parser asks for them, and parsed once.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from rung.errors import SourceError
@@ -12,13 +16,15 @@ from rung.models.sources.stream import check_plain, check_total, span_of, strong
 from rung.models.sources.web import said_plainly
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     import aiohttp
 
-PIECE = 4 * 1024 * 1024
-"""Bytes a request: most headers with the vocabulary of a large model take one or two."""
+RANGE = 8 * 1024 * 1024
+"""Bytes that one request asks for; few headers are longer, and what buffers on the way hold beyond one is lost."""
+PIECE = 1024 * 1024
+"""Bytes that the parser gets at once: it waits in another thread, and each change of threads takes time."""
 
 
 class RangeReader:
@@ -35,74 +41,85 @@ class RangeReader:
         ask: Callable[[Mapping[str, str]], AbstractAsyncContextManager[aiohttp.ClientResponse]],
     ) -> None:
         self.held = bytearray()
-        self.size = file.size
+        self._size = file.size
         self._file = file
         self._ask = ask
         self._etag: str | None = None
 
     async def header(self) -> Header:
-        """Read the header; it is parsed once, in a thread that waits for each piece.
+        """Read the header; it is parsed in a thread that waits for each piece.
 
         Raises:
             ModelError: it is no GGUF file, or it contradicts itself.
             SourceError: the server breaks off, or answers for another place or file.
         """
-        await self.more()
         loop = asyncio.get_running_loop()
-        at = 0
+        async with AsyncExitStack() as answers:
+            pieces = self._pieces(answers)
+            self.held += await _next(pieces)  # the answer tells the size, too
+            at = 0
 
-        def read(count: int) -> bytes:
-            nonlocal at
-            if at == len(self.held):
-                asyncio.run_coroutine_threadsafe(self.more(), loop).result()
-            piece = bytes(self.held[at : at + count])
-            at += len(piece)
-            return piece
-
-        return await asyncio.to_thread(header_from, self._file.name, self.size or 0, read)
-
-    async def more(self) -> None:
-        """Fetch the next piece.
-
-        Raises:
-            SourceError: as of `header`.
-        """
-        name, start = self._file.name, len(self.held)
-        last = start + PIECE - 1 if self.size is None else min(start + PIECE, self.size) - 1
-        if last < start:
-            return
-        headers = {"Range": f"bytes={start}-{last}"}
-        async with self._ask(headers) as response:
-            begins, total = span_of(response, start, name)
-            check_plain(response, name)
-            check_total(total, self.size, name)
-            self._check_same(response)
-            self.size = total if total is not None else self.size
-            if self.size is None:
-                raise SourceError(
-                    f"{response.url.host!r} does not say how large {name!r} is",
-                    hint="use another source for this model",
-                )
-            await self._take(response, begins, min(last + 1, self.size))
-
-    async def _take(self, response: aiohttp.ClientResponse, at: int, end: int) -> None:
-        """Take what is new of an answer that starts at `at`, up to `end`; the rest is never read."""
-        with said_plainly(str(response.url)):
-            async for piece in response.content.iter_any():
-                new = piece[max(0, len(self.held) - at) :]
-                self.held += new[: end - len(self.held)]
+            def read(count: int) -> bytes:
+                nonlocal at
+                if at == len(self.held):
+                    self.held += asyncio.run_coroutine_threadsafe(_next(pieces), loop).result()
+                piece = bytes(self.held[at : at + count])
                 at += len(piece)
+                return piece
+
+            return await asyncio.to_thread(header_from, self._file.name, self._size or 0, read)
+
+    async def _pieces(self, answers: AsyncExitStack) -> AsyncIterator[bytes]:
+        """The file's bytes in order, one request after the other; the last may stay half read."""
+        at = 0
+        while self._size is None or at < self._size:
+            last = min(at + RANGE, self._size or at + RANGE) - 1
+            response = await answers.enter_async_context(self._ask({"Range": f"bytes={at}-{last}"}))
+            end = min(last + 1, self._check(response, at))
+            async for piece in self._taken(response, at, end):
+                at += len(piece)
+                yield piece
+            if at < end:
+                raise SourceError(
+                    f"{response.url.host!r} breaks off after {at:,} bytes of {self._file.name!r}",
+                    hint="run it again",
+                )
+
+    def _check(self, response: aiohttp.ClientResponse, start: int) -> int:
+        """Compare an answer with what was asked for and known; gives the file's size."""
+        name, etag = self._file.name, strong_etag(response)
+        _, total = span_of(response, start, name)
+        check_plain(response, name)
+        check_total(total, self._size, name)
+        if start and etag != self._etag:
+            raise SourceError(f"{name!r} changed while its header was read", hint="run it again")
+        self._etag = etag
+        self._size = total if total is not None else self._size
+        if self._size is None:
+            raise SourceError(
+                f"{response.url.host!r} does not say how large {name!r} is",
+                hint="use another source for this model",
+            )
+        return self._size
+
+    async def _taken(
+        self, response: aiohttp.ClientResponse, start: int, end: int
+    ) -> AsyncIterator[bytes]:
+        """The bytes of an answer from `start` up to `end`; a server that knows no ranges begins at 0."""
+        at = start if response.status == 206 else 0
+        with said_plainly(str(response.url)):
+            async for piece in response.content.iter_chunked(PIECE):
+                new = piece[max(0, start - at) : max(0, end - at)]
+                at += len(piece)
+                if new:
+                    yield new
                 if at >= end:
                     return
-        raise SourceError(
-            f"{response.url.host!r} breaks off after {len(self.held):,} bytes of {self._file.name!r}",
-            hint="run it again",
-        )
 
-    def _check_same(self, response: aiohttp.ClientResponse) -> None:
-        etag = strong_etag(response)
-        if self.held and etag != self._etag:
-            raise SourceError(
-                f"{self._file.name!r} changed while its header was read", hint="run it again"
-            )
-        self._etag = etag
+
+async def _next(pieces: AsyncIterator[bytes]) -> bytes:
+    """The next piece, no shorter than `PIECE` unless it is the last."""
+    held = bytearray()
+    while len(held) < PIECE and (piece := await anext(pieces, b"")):
+        held += piece
+    return bytes(held)

@@ -1,0 +1,154 @@
+"""What it costs to learn all about a model that lies elsewhere: time, bytes and requests of a look-up and its header.
+
+A random model with a large vocabulary is served by the tests' Hugging Face on loopback, every answer delayed. Each
+round is a fresh interpreter with an empty home, as a user's first `rung fit` is: importing is part of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import random
+import resource
+import statistics
+import string
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from hub import Hub  # type: ignore[import-not-found]  # the tests' server, on the path since a line ago
+
+CLIENT = """
+import asyncio, sys
+from rung.models.reference import parse_reference
+from rung.models.sources.opening import Sources
+
+async def read():
+    async with Sources() as sources:
+        resolved = await sources.resolve(parse_reference(sys.argv[1]))
+        return await sources.headers(resolved)
+
+headers = asyncio.run(read())
+print(len(headers[0].tensors))
+"""
+REPO = "bench/random-GGUF"
+
+
+def write_model(path: Path, *, tensors: int, tokens: int, side: int, seed: int) -> None:
+    """Write a GGUF file whose header is a real one's in size; the weights are a hole in the file."""
+    chance = random.Random(seed)
+    writer: Any = gguf.GGUFWriter(path, "llama")  # its stubs lack what follows
+    for key, value in {"context_length": 32_768, "embedding_length": side}.items():
+        writer.add_key_value(f"llama.{key}", value, gguf.GGUFValueType.UINT32)
+    words = [_word(chance, number) for number in range(tokens)]
+    writer.add_token_list(words)
+    writer.add_token_types([1] * tokens)
+    writer.add_token_merges([f"{a} {b}" for a, b in itertools.pairwise(words)])
+    for number in range(tensors):
+        writer.add_tensor_info(f"blk.{number}.weight", (side, side), np.float16, 2 * side * side)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    writer.close()
+    start = -(-path.stat().st_size // 32) * 32
+    os.truncate(path, start + tensors * 2 * side * side)
+
+
+def _word(chance: random.Random, number: int) -> str:
+    """A token of the usual length, unlike all others."""
+    letters = "".join(chance.choices(string.ascii_lowercase, k=chance.randrange(1, 9)))
+    return f"{letters}{number:x}"
+
+
+def measure(hub: Hub, reference: str) -> dict[str, float]:
+    """One fresh interpreter that reads the header."""
+    before, requests = hub.bytes_served, len(hub.log)
+    with tempfile.TemporaryDirectory() as home:
+        places = ("RUNG_HOME", "HF_HOME", "OLLAMA_MODELS", "LMSTUDIO_HOME")
+        environment = os.environ | hub.environment | dict.fromkeys(places, home)
+        environment = {
+            k: v for k, v in environment.items() if k not in {"HF_TOKEN", "HF_HUB_CACHE"}
+        }
+        busy, started = _cpu_seconds(), time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-c", CLIENT, reference],
+            env=environment,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        seconds = time.perf_counter() - started
+    return {
+        "seconds": seconds,
+        "cpu": _cpu_seconds() - busy,
+        "bytes": hub.bytes_served - before,
+        "requests": len(hub.log) - requests,
+    }
+
+
+def _cpu_seconds() -> float:
+    """Processor time of all interpreters that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--latency", type=float, default=0.02, help="seconds before every answer")
+    parser.add_argument("--tensors", type=int, default=400)
+    parser.add_argument("--tokens", type=int, default=150_000)
+    parser.add_argument("--side", type=int, default=256, help="rows and columns of each tensor")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit-seconds", type=float, default=1.0)
+    parser.add_argument("--limit-mib", type=float, default=16.0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, Hub(latency_s=options.latency) as hub:
+        path = Path(folder, "random-Q4_K_M.gguf")
+        write_model(
+            path,
+            tensors=options.tensors,
+            tokens=options.tokens,
+            side=options.side,
+            seed=options.seed,
+        )
+        hub.add_repo(REPO, {path.name: path})
+        measure(hub, f"hf:{REPO}")  # warms the file cache
+        rounds = [measure(hub, f"hf:{REPO}") for _ in range(options.rounds)]
+    seconds = sorted(one["seconds"] for one in rounds)
+    median, most = statistics.median(seconds), max(one["bytes"] for one in rounds)
+    requests = int(max(one["requests"] for one in rounds))
+    print(f"look-up and header    {median:.2f} s (median; {seconds[0]:.2f} to {seconds[-1]:.2f})")
+    cpu = statistics.median(one["cpu"] for one in rounds)
+    print(f"of which processor    {cpu:.2f} s (median)")
+    print(f"read                  {most / 2**20:.1f} MiB in {requests} requests")
+    result = {
+        "format": 1,
+        "tensors": options.tensors,
+        "tokens": options.tokens,
+        "latency_s": options.latency,
+        "rounds": options.rounds,
+        "median_s": median,
+        "cpu_s": cpu,
+        "slowest_s": seconds[-1],
+        "bytes": int(most),
+        "requests": requests,
+        "gate": "pass"
+        if median <= options.limit_seconds and most <= options.limit_mib * 2**20
+        else "fail",
+        "cores": os.cpu_count(),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
