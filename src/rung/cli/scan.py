@@ -1,0 +1,223 @@
+"""`rung scan`: whether files may be loaded, by what they hold."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+import msgspec
+
+from rung.cli.options import config_option, json_option
+from rung.cli.scansarif import sarif
+from rung.cli.scantext import Scanned, describe, facts
+from rung.errors import InputError, RungError, SourceError
+from rung.files import write_atomically
+from rung.models.header import Header
+from rung.models.lock.file import LOCK_NAME, read_lock
+from rung.models.lock.identity import template_of
+from rung.models.lock.record import Lock
+from rung.models.scan.report import Finding, Outcome, Report
+from rung.models.scan.scanner import scan_file, scan_path
+from rung.models.scan.template import template_diff
+from rung.models.sources.resolved import Role
+
+_GGUF = "GGUF"
+_WEIGHTS = Role.WEIGHTS.value
+_LONGEST_TEMPLATE = 512 * 1024
+
+
+class _Target(msgspec.Struct, frozen=True):
+    """A file or folder to look at.
+
+    Attributes:
+        path: of it.
+        name: that it is shown by, None for its path.
+        pinned: the chat template that it is to have, None when nobody said.
+    """
+
+    path: Path
+    name: str | None = None
+    pinned: str | None = None
+
+
+@click.command()
+@click.argument("targets", metavar="PATH|MODEL...", nargs=-1, required=True)
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    help=f"Compare chat templates with those of a {LOCK_NAME}, a .gguf file or a template file.",
+)
+@click.option("--sarif", "sarif_file", metavar="FILE|-", help="Write the findings as SARIF 2.1.0.")
+@config_option
+@json_option
+def command(
+    targets: tuple[str, ...],
+    against: Path | None,
+    sarif_file: str | None,
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    """Look into files, folders, pinned models (by their name in rung.lock) or models in other programs' stores.
+
+    What a file is called never counts. Clean are GGUF, safetensors, JSON, plain text and SentencePiece vocabularies
+    without contradictions and whose chat templates can be rendered; everything else is blocked, and so is what cannot
+    be decided. Nothing is loaded, unpacked or run. Exits with 1 when something is blocked.
+    """
+    if as_json and sarif_file == "-":
+        raise click.UsageError("--json and --sarif - both write to standard output")
+    scanned = [
+        _compared(report, target, against)
+        for target in _targets(targets, config)
+        for report in _reports(target)
+    ]
+    if sarif_file is not None:
+        _write(sarif_file, msgspec.json.encode(sarif([each.report for each in scanned])))
+    if as_json:
+        click.echo(msgspec.json.encode(facts(scanned)))
+    elif sarif_file != "-":
+        click.echo(describe(scanned))
+    if any(each.report.outcome is Outcome.BLOCKED for each in scanned):
+        raise SystemExit(1)
+
+
+def _write(file: str, content: bytes) -> None:
+    if file == "-":
+        sys.stdout.buffer.write(content + b"\n")
+    else:
+        write_atomically(Path(file), content + b"\n")
+
+
+def _reports(target: _Target) -> tuple[Report, ...]:
+    if target.name is not None:
+        return (scan_file(target.path, name=target.name),)
+    reports = scan_path(target.path)
+    if not target.path.is_dir():
+        return reports
+    return tuple(
+        msgspec.structs.replace(report, name=str(target.path / report.name)) for report in reports
+    )
+
+
+def _targets(words: Sequence[str], config: Path | None) -> Iterator[_Target]:
+    for word in words:
+        path = Path(word)
+        if path.is_symlink() or path.exists():
+            yield _Target(path)
+        else:
+            yield from _pinned(word, config) or _stored(word)
+
+
+def _pinned(word: str, config: Path | None) -> list[_Target]:
+    """The files of a model in the project's lock, none when it is not there."""
+    from rung.cli.lockfile import project_root
+
+    root = project_root(config)
+    path = root / LOCK_NAME
+    artefact = read_lock(path).find(word) if path.is_file() else None
+    if artefact is None:
+        return []
+    return [
+        _Target(
+            root / file.path,
+            file.path,
+            (artefact.template or "") if file.role == _WEIGHTS else None,
+        )
+        for file in artefact.files
+    ]
+
+
+def _stored(word: str) -> list[_Target]:
+    """The files of a model in a store of this machine.
+
+    Raises:
+        InputError: it is no reference, or of a model that is not on this machine.
+    """
+    from rung.blocking import run_blocking
+    from rung.models.reference import parse_reference
+    from rung.models.sources.opening import Sources
+    from rung.models.sources.resolved import Resolved
+
+    reference = parse_reference(word)
+
+    async def resolved() -> Resolved:
+        async with Sources(offline=True) as sources:
+            return await sources.resolve(reference)
+
+    try:
+        found = run_blocking(resolved())
+    except SourceError:
+        raise InputError(
+            f"{word!r} is not on this machine",
+            hint="name a path or a model that is pinned here; rung pull scans what it fetches",
+        ) from None
+    return [_Target(file.path, file.name) for file in found.files if file.path is not None]
+
+
+def _compared(report: Report, target: _Target, against: Path | None) -> Scanned:
+    """A report, blocked where the chat template is not the one that was agreed to."""
+    if report.outcome is Outcome.BLOCKED or not report.format.startswith(_GGUF):
+        return Scanned(report)
+    path = Path(report.name) if target.path.is_dir() else target.path
+    header = _header(path)
+    pinned = target.pinned if against is None else _agreed(against, path)
+    if pinned is None or header.number("split.no"):  # templates are in the first part
+        return Scanned(report)
+    diff = template_diff(pinned, template_of((header,)) or "")
+    if not diff:
+        return Scanned(report)
+    what = "a chat template that is not the pinned one"
+    changed = msgspec.structs.replace(
+        report,
+        outcome=Outcome.BLOCKED,
+        findings=(Finding("template-changed", what, "tokenizer.chat_template"),),
+    )
+    return Scanned(changed, diff)
+
+
+def _header(path: Path) -> Header:
+    from rung.models.header import read_header
+
+    return read_header(path)
+
+
+def _agreed(against: Path, path: Path) -> str | None:
+    """The chat template that a file is to have.
+
+    Raises:
+        RungError: `against` cannot be read, or pins something else.
+    """
+    if not against.is_file():
+        raise InputError(f"{str(against)!r} is no file", hint=f"name a {LOCK_NAME} or a file")
+    with against.open("rb") as file:
+        begin = file.read(_LONGEST_TEMPLATE)
+    if begin.startswith(b"GGUF"):
+        return template_of((_header(against),)) or ""
+    if against.name == LOCK_NAME or begin.lstrip().startswith(b'{"artefacts"'):
+        return _in_lock(read_lock(against), against, path)
+    try:
+        return begin.decode()
+    except UnicodeDecodeError:
+        raise InputError(
+            f"{str(against)!r} holds no chat template", hint="name a text or a .gguf file"
+        ) from None
+
+
+def _in_lock(lock: Lock, against: Path, path: Path) -> str | None:
+    """What a lock pins for a file: by its place, else by its name, else the only model there is."""
+    for artefact in lock.artefacts:
+        weights = [Path(file.path) for file in artefact.files if file.role == _WEIGHTS]
+        places = {(against.parent / file).absolute() for file in weights}
+        if path.absolute() in places or path.name in {file.name for file in weights}:
+            return artefact.template or ""
+    if len(lock.artefacts) == 1:
+        return lock.artefacts[0].template or ""
+    raise _not_pinned(against, path)
+
+
+def _not_pinned(against: Path, path: Path) -> RungError:
+    return InputError(
+        f"{str(against)!r} pins nothing called {path.name!r}",
+        hint="name the file that holds the template it is to have",
+    )

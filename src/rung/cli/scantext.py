@@ -1,0 +1,85 @@
+"""What `rung scan` says of files, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from rung.cli.modeltext import size
+from rung.models.scan.report import Outcome, Report
+from rung.quantities import counted
+
+_MOST_SHOWN = 20
+
+
+class Scanned(msgspec.Struct, frozen=True):
+    """One file's report.
+
+    Attributes:
+        report: of the scan.
+        diff: from the pinned chat template to the file's, empty when they are the same or nothing is pinned.
+    """
+
+    report: Report
+    diff: str = ""
+
+
+def describe(scanned: Sequence[Scanned]) -> str:
+    """The verdict, then each file with what was found, then what to do."""
+    return "\n".join(_lines(scanned))
+
+
+def facts(scanned: Sequence[Scanned]) -> dict[str, object]:
+    """The same for programs."""
+    return {
+        "format": 1,
+        "verdict": _outcome(scanned).value,
+        "files": [
+            msgspec.structs.asdict(each.report)
+            | {"verdict": each.report.verdict, "template_diff": each.diff}
+            for each in scanned
+        ],
+    }
+
+
+def _outcome(scanned: Sequence[Scanned]) -> Outcome:
+    blocked = any(each.report.outcome is Outcome.BLOCKED for each in scanned)
+    return Outcome.BLOCKED if blocked else Outcome.CLEAN
+
+
+def _lines(scanned: Sequence[Scanned]) -> Iterator[str]:
+    blocked = [each for each in scanned if each.report.outcome is Outcome.BLOCKED]
+    if not blocked:
+        yield f"clean     {counted(len(scanned), 'file')}"
+    elif len(scanned) == 1:
+        yield blocked[0].report.verdict
+    else:
+        yield f"blocked: {len(blocked):,} of {counted(len(scanned), 'file')}"
+    clean = [each for each in scanned if each.report.outcome is Outcome.CLEAN]
+    for each in (*blocked, *clean):
+        yield from _file(each)
+    if blocked:
+        yield ""
+        yield from _advice(blocked)
+
+
+def _file(each: Scanned) -> Iterator[str]:
+    report = each.report
+    yield f"{report.outcome.value:<10}{report.name}   {report.format}, {size(report.size)}"
+    for finding in report.findings[:_MOST_SHOWN]:
+        yield f"          {finding.rule:<22} {finding.what} ({finding.where})"
+    if len(report.findings) > _MOST_SHOWN:
+        yield f"          … and {len(report.findings) - _MOST_SHOWN:,} more; --json has all"
+    for note in report.notes:
+        yield f"          note: {note}"
+    for line in each.diff.splitlines():
+        yield f"          {line}"
+
+
+def _advice(blocked: Sequence[Scanned]) -> Iterator[str]:
+    rules = {finding.rule for each in blocked for finding in each.report.findings}
+    if "template-changed" in rules:
+        yield "next      read the change; if it is meant, pin it: rung lock"
+    if rules - {"template-changed"}:
+        yield "next      do not load these in any program; fetch the model as GGUF, from its publisher"
