@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
-from rung.models.fit.shape import Shape
-from rung.models.fit.weights import Weights
+from rung.models.filetypes import file_type_name
+from rung.models.fit.shape import Shape, shape_of
+from rung.models.fit.weights import Weights, weights_of
+from rung.models.header import Header
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,3 +28,18 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     weights: Weights
     file_type: str
     exact: bool
+
+
+def model_of(headers: Sequence[Header], name: str) -> Model:
+    """What the header of a model, or the headers of its parts in their order, tell.
+
+    Raises:
+        ModelError: a number that memory depends on is missing or impossible.
+    """
+    return Model(
+        name=name,
+        shape=shape_of(headers),
+        weights=weights_of(headers),
+        file_type=file_type_name(headers[0].number("general.file_type")),
+        exact=True,
+    )

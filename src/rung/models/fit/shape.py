@@ -6,29 +6,18 @@ and `compute`'s.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
+from rung.errors import ModelError
+from rung.models.fit.families import Family, Windows, family
+from rung.models.fit.keys import MOST_CONTEXT, Keys
+from rung.models.fit.layer import Layer
+from rung.models.fit.layers import Attention, attention_of, layer_count, layers_of
+from rung.models.header import Header, Tensor
 
-class Layer(msgspec.Struct, frozen=True, kw_only=True):
-    """One block of a model.
-
-    Attributes:
-        kv_heads: heads of keys and values, 0 where the layer does not attend.
-        width_k: elements of one token's cached keys, over all heads.
-        width_v: of its values, likewise.
-        window: tokens that the layer looks back on; 0 for the whole context.
-        state: floats (f32) that the layer keeps per sequence, whatever the context; 0 for none.
-        owns_cache: whether keys and values are kept for this layer, rather than another layer's used or none.
-        indexer: elements of one token's key for choosing what to attend to, beside the others; 0 for none.
-    """
-
-    kv_heads: int
-    width_k: int
-    width_v: int
-    window: int = 0
-    state: int = 0
-    owns_cache: bool = True
-    indexer: int = 0
+__all__ = ["Latent", "Layer", "Shape", "shape_of"]
 
 
 class Latent(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,9 +54,11 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
         context_length: tokens that the model was trained for; None when it does not say.
         experts: of each layer that has any; 0 for none.
         experts_used: by one token.
+        expert_feed_forward: elements inside one expert; 0 for none.
         causal: False for models that embed and keep no cache.
         mla: None without latent attention.
         tied: whether the output has no matrix of its own.
+        merges: of the tokenizer, which a process keeps tables of.
         notes: what a person should know about this reading.
     """
 
@@ -81,7 +72,93 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     context_length: int | None = None
     experts: int = 0
     experts_used: int = 0
+    expert_feed_forward: int = 0
     causal: bool = True
     mla: Latent | None = None
     tied: bool = False
+    merges: int = 0
     notes: tuple[str, ...] = ()
+
+    @property
+    def head_width(self) -> int:
+        """Elements of one head's key, the most of any layer."""
+        widths = (layer.width_k // layer.kv_heads for layer in self.layers if layer.kv_heads)
+        return max(widths, default=0)
+
+
+def shape_of(headers: Sequence[Header]) -> Shape:
+    """What the header of a model, or the headers of its parts in their order, say of its layers.
+
+    Raises:
+        ModelError: a number that memory depends on is missing, out of bounds, or no number.
+    """
+    keys = Keys(headers[0])
+    found = family(keys.architecture)
+    count = layer_count(keys)
+    embedding = keys.needed("embedding_length")
+    attention = attention_of(keys, count, embedding)
+    layers = layers_of(keys, found, attention, embedding, headers)
+    if (found is None or found.cache) and not any(one.owns_cache or one.state for one in layers):
+        raise ModelError(
+            f"the model {headers[0].name!r} cannot be estimated: none of its layers keeps anything",
+            hint="its header lacks the number of heads; choose another file",
+        )
+    return Shape(
+        architecture=keys.architecture,
+        known=found is not None,
+        layers=layers,
+        embedding=embedding,
+        heads=max(attention.heads),
+        vocabulary=_vocabulary(keys, headers),
+        feed_forward=keys.count("feed_forward_length", 0),
+        context_length=keys.count("context_length", 0, most=MOST_CONTEXT) or None,
+        experts=keys.count("expert_count", 0),
+        experts_used=keys.count("expert_used_count", 0),
+        expert_feed_forward=keys.count("expert_feed_forward_length", 0),
+        causal=found is None or found.cache,
+        mla=_latent(keys, found, attention),
+        tied=_tensor(headers, "output.weight") is None,
+        merges=keys.header.length("tokenizer.ggml.merges") or 0,
+        notes=_notes(keys, found, count),
+    )
+
+
+def _latent(keys: Keys, found: Family | None, attention: Attention) -> Latent | None:
+    rank = keys.count("attention.kv_lora_rank", 0)
+    if not rank or found is None or not found.latent:
+        return None
+    rope = keys.count("rope.dimension_count", max(0, attention.key - attention.value))
+    return Latent(rank=rank, rope=rope, absorbed=keys.has("attention.key_length_mla"))
+
+
+def _vocabulary(keys: Keys, headers: Sequence[Header]) -> int:
+    """Rows of the output: of its matrix, which may be padded, or as many as there are tokens."""
+    matrix = _tensor(headers, "output.weight") or _tensor(headers, "token_embd.weight")
+    if matrix is not None:
+        return matrix.rows
+    return keys.count("vocab_size", keys.header.length("tokenizer.ggml.tokens") or 0)
+
+
+def _tensor(headers: Sequence[Header], name: str) -> Tensor | None:
+    every = (tensor for header in headers for tensor in header.tensors)
+    return next((tensor for tensor in every if tensor.name == name), None)
+
+
+def _notes(keys: Keys, found: Family | None, count: int) -> tuple[str, ...]:
+    notes = []
+    if found is None:
+        notes.append(
+            f"the architecture {keys.architecture!r} is not known: every layer is taken to keep the whole context, "
+            "which is an upper bound"
+        )
+    elif found.windows is Windows.EXPLICIT and not keys.has("attention.sliding_window_pattern"):
+        notes.append(
+            "the header does not say which layers have a window: all keep the whole context"
+        )
+    if found and found.windows is Windows.NONE and keys.count("attention.sliding_window", 0):
+        notes.append("the header has a window that llama.cpp does not use for this architecture")
+    if further := keys.count("nextn_predict_layers", 0):
+        notes.append(
+            f"{further} of {count} blocks predict further tokens; they count as weights, not as cache"
+        )
+    return tuple(notes)

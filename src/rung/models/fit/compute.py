@@ -1,0 +1,163 @@
+"""What computing a step takes beside weights and cache: a rule, with the settings in which it is known to miss.
+
+Buffers are reused along the graph, so a device needs the most that is alive at one point: inside a layer (the feed-
+forward part or attention), or at the end (logits). Every term is in floats per token of a step, times 4 bytes:
+
+- end: vocabulary + embedding, where there is room for the logits of every token;
+- feed-forward part: 3 x inner width + 5 x embedding (exact where the former is the larger);
+- attention: 3 x queries + 2 x keys + embedding; without flash attention 5 x embedding and the scores, heads x cells.
+
+Sources: 52 buffers in allocator logs for the end and the scores; build b11549's own log on a CPU for the inside.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from rung.models.fit.cache import cells, step_tokens, stream_cells
+from rung.models.fit.rules import Doubt, Logits, Rules
+from rung.models.fit.run import Run
+from rung.models.fit.shape import Shape
+from rung.models.fit.tags import NOTHING, Amount, Tag
+from rung.models.fit.weights import Weights
+
+LONG_CONTEXT = 100_000
+"""Cells of one cache from which the rule was seen to miss on cards."""
+
+_FLOAT = 4
+_FLAT_TYPES = ("f32", "f16", "bf16")
+_WHY = {
+    Doubt.LATENT_ON_CARD: "latent attention on a card took several times as much",
+    Doubt.EXPERTS_ON_HOST: "experts kept on the host are copied to the card step by step",
+    Doubt.LONG_CONTEXT: "contexts of 100,000 tokens and more took up to 1.4 GiB beside the rule",
+    Doubt.SEVERAL_CARDS: "several cards keep copies of their inputs",
+    Doubt.SCORES_ON_CARD: "without flash attention cards keep scores in pools that no log tells of",
+    Doubt.SLOTS_ON_CARD: "the server of 2026 takes more with every slot",
+    Doubt.RECURRENT: "what recurrent layers compute with is not part of the rule",
+    Doubt.EXPERTS: "the rule for experts was not checked on this engine",
+}
+
+
+class Compute(msgspec.Struct, frozen=True):
+    """What a step takes of the host's memory and of each card's."""
+
+    host: Amount
+    card: Amount
+
+
+def compute(
+    shape: Shape,
+    weights: Weights,
+    run: Run,
+    rules: Rules,
+    *,
+    cards: int = 0,
+    output_on_card: bool = True,
+) -> Compute:
+    """What computing takes of each kind of device.
+
+    Args:
+        shape: of the model.
+        weights: of which the output is copied to a card that computes without holding it.
+        run: how it runs.
+        rules: of the engine.
+        cards: graphics cards in use, 0 for the processor alone.
+        output_on_card: whether the output lies on a card, where there is one.
+
+    Returns:
+        Of the host, and of each of the cards (nothing without any).
+    """
+    doubts = _doubts(shape, run, rules, cards)
+    note = "; ".join(_WHY[doubt] for doubt in doubts)
+    unsure = bool(doubts) or not shape.known
+    inside = max(_end(shape, run, rules), _layer(shape, run, rules) + _masks(shape, run, rules))
+    if not cards:
+        return Compute(Amount(inside, Tag.RULE, note, unsure), NOTHING)
+    inputs = _inputs(shape, run, rules)
+    if cards > 1:
+        inside += rules.pipeline_copies * inputs
+    if not output_on_card:
+        inside += weights.output + (weights.embedding if shape.tied else 0)
+        inside += _FLOAT * shape.embedding * step_tokens(run, rules)
+    host = Amount(inputs, Tag.RULE, note, unsure)
+    return Compute(host, Amount(inside, Tag.RULE, note, unsure))
+
+
+def output_bytes(shape: Shape, run: Run, rules: Rules) -> Amount:
+    """What the host keeps of a step's results: one token's logits per slot, or embeddings."""
+    width = shape.vocabulary if shape.causal else shape.embedding
+    return Amount(_FLOAT * width * run.slots, Tag.EXACT if shape.known else Tag.RULE)
+
+
+def _end(shape: Shape, run: Run, rules: Rules) -> int:
+    """Logits and what they are made from."""
+    if not shape.causal:
+        return 0
+    tokens = step_tokens(run, rules)
+    rows = tokens if rules.logits is Logits.UBATCH else min(run.slots, tokens)
+    return _FLOAT * (rows * shape.vocabulary + tokens * shape.embedding)
+
+
+def _layer(shape: Shape, run: Run, rules: Rules) -> int:
+    """The most that is alive inside a layer, masks left out."""
+    tokens = step_tokens(run, rules)
+    queries = shape.heads * shape.head_width
+    keys = max((layer.width_k for layer in shape.layers), default=0)
+    attention = 3 * queries + 2 * keys
+    if run.flash_attention:
+        attention += shape.embedding
+    else:
+        attention += 5 * shape.embedding + shape.heads * _most_cells(shape, run, rules)
+    floats = max(attention, _feed_forward(shape) + 5 * shape.embedding, 6 * shape.embedding)
+    return _FLOAT * tokens * floats + _rotations(shape, run, rules)
+
+
+def _feed_forward(shape: Shape) -> int:
+    """Floats inside the feed-forward part: gate, up and their product; of experts, those that a token uses."""
+    if not shape.experts_used or not shape.expert_feed_forward:
+        return 3 * shape.feed_forward
+    inside = shape.experts_used * shape.expert_feed_forward
+    return max(3 * inside, inside + 2 * shape.experts_used * shape.embedding)
+
+
+def _most_cells(shape: Shape, run: Run, rules: Rules) -> int:
+    """Cells of the largest cache; a model without one attends within the step."""
+    owned = (cells(layer, run, rules) for layer in shape.layers if layer.owns_cache)
+    return max(owned, default=step_tokens(run, rules))
+
+
+def _masks(shape: Shape, run: Run, rules: Rules) -> int:
+    """What may attend to what: one mask for each length that caches have."""
+    lengths = {cells(one, run, rules) for one in shape.layers if one.owns_cache and not one.window}
+    windows = {cells(one, run, rules) for one in shape.layers if one.owns_cache and one.window}
+    entry = rules.flash_mask_bytes if run.flash_attention else _FLOAT
+    return entry * step_tokens(run, rules) * (sum(lengths) + sum(windows))
+
+
+def _inputs(shape: Shape, run: Run, rules: Rules) -> int:
+    """What the host hands to cards: masks, and the tokens' embeddings."""
+    return _masks(shape, run, rules) + _FLOAT * shape.embedding * step_tokens(run, rules)
+
+
+def _rotations(shape: Shape, run: Run, rules: Rules) -> int:
+    """Matrices of head by head that quantised keys and values are turned by."""
+    if not rules.rotated_cache:
+        return 0
+    quantised = sum(kind not in _FLAT_TYPES for kind in (run.type_k, run.type_v))
+    return quantised * _FLOAT * shape.head_width**2
+
+
+def _doubts(shape: Shape, run: Run, rules: Rules, cards: int) -> tuple[Doubt, ...]:
+    """Which of the set's doubts apply."""
+    scores = shape.heads * _most_cells(shape, run, rules)
+    applies = {
+        Doubt.LATENT_ON_CARD: bool(cards and shape.mla),
+        Doubt.EXPERTS_ON_HOST: bool(cards and run.experts_on_host and shape.experts),
+        Doubt.LONG_CONTEXT: stream_cells(run, rules) >= LONG_CONTEXT,
+        Doubt.SEVERAL_CARDS: cards > 1,
+        Doubt.SCORES_ON_CARD: bool(cards) and not run.flash_attention and scores > shape.vocabulary,
+        Doubt.SLOTS_ON_CARD: bool(cards) and run.slots > 1,
+        Doubt.RECURRENT: any(layer.state for layer in shape.layers),
+        Doubt.EXPERTS: bool(shape.experts),
+    }
+    return tuple(doubt for doubt in rules.doubts if applies[doubt])
