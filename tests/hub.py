@@ -4,7 +4,7 @@
         commit = hub.add_repo("qwen/tiny-gguf", {"tiny-Q4_K_M.gguf": path_or_bytes}, licence="apache-2.0")
         digest = hub.add_ollama("library/tiny", "1b", [(MODEL_LAYER, path_or_bytes)])
         url = hub.add_file("tiny.gguf", path_or_bytes)
-        hub.use(monkeypatch)                     # HF_ENDPOINT, RUNG_OLLAMA_REGISTRY; no token, no proxy
+        hub.use(monkeypatch, tmp_path)           # HF_ENDPOINT, RUNG_OLLAMA_REGISTRY, RUNG_HOME, empty stores; no token
         hub.fail(Fault(Mode.CUT, after=1000))    # the next request for contents is cut; times=2, path="/api/"
         ...
         hub.log, hub.bytes_served, hub.requests_for("/cdn/")
@@ -270,9 +270,20 @@ class Hub:
         """Requests whose path contains `part`."""
         return [request for request in self.log if part in request.path]
 
-    def use(self, patches: Patches) -> None:
-        """Point this process at these servers, without a token or a proxy."""
-        for name, value in self.environment.items():
+    def use(self, patches: Patches, home: Path | None = None) -> None:
+        """Point this process at these servers, without a token or a proxy; with a home, keep everything below it.
+
+        The stores of other programs are then `home/hub`, `home/ollama` and `home/lmstudio/models`; they start empty.
+        """
+        places = {
+            "RUNG_HOME": "rung",
+            "HF_HOME": "hf",
+            "HF_HUB_CACHE": "hub",
+            "OLLAMA_MODELS": "ollama",
+            "LMSTUDIO_HOME": "lmstudio",
+        }
+        below = {name: str(home / place) for name, place in places.items()} if home else {}
+        for name, value in {**self.environment, **below}.items():
             patches.setenv(name, value)
         for name in (
             "HF_TOKEN",

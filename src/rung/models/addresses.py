@@ -13,11 +13,11 @@ from rung.errors import InputError
 from rung.models.names import is_plain_path
 
 HUB = "https://huggingface.co"
+HUB_HOSTS = frozenset({"huggingface.co", "www.huggingface.co", "hf.co"})
 
 _PLAIN = "write https://host/path/model.gguf"
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9])?")
 _HIDDEN = re.compile(r"%(?![0-9A-Fa-f]{2})|%(2[EeFf5]|5[Cc]|[01][0-9A-Fa-f]|7[Ff])")
-_HUB_HOSTS = frozenset({"huggingface.co", "www.huggingface.co", "hf.co"})
 _NO_OWNERS = frozenset({"api", "datasets", "spaces", "models", "docs", "blog", "papers", "v2"})
 
 
@@ -74,7 +74,10 @@ def is_private(host: str) -> bool:
 
 def host_of(address: str) -> str:
     """The host of an address, empty when it has none."""
-    return urllib.parse.urlsplit(address).hostname or ""
+    try:
+        return urllib.parse.urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
 
 
 def origin_of(address: str) -> tuple[str, str, int | None]:
@@ -114,7 +117,7 @@ def hub_page(address: str) -> str | None:
         InputError: it is there, but neither a repository of models nor a file in one.
     """
     parts = urllib.parse.urlsplit(address)
-    if parts.hostname not in _HUB_HOSTS:
+    if parts.hostname not in HUB_HOSTS:
         return None
     names = parts.path.strip("/").split("/")
     if len(names) < 2 or names[0] in _NO_OWNERS:

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import enum
 import re
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from rung.errors import InputError
-from rung.models.addresses import checked_address, hub_page
+from rung.models.addresses import HUB_HOSTS, checked_address, host_of, hub_page
 from rung.models.names import checked_name, checked_path, checked_text
 
 FORMS = (
@@ -174,7 +175,8 @@ def _lmstudio(text: str) -> Reference:
 
 
 def _address(text: str) -> Reference:
-    address = checked_address(checked_text(text))
+    on_hub = host_of(checked_text(text)) in HUB_HOSTS
+    address = checked_address(text.rstrip("/") if on_hub else text)
     page = hub_page(address)
     return parse_reference(page) if page else Reference(origin=Origin.URL, repo=address)
 
@@ -193,7 +195,7 @@ def _file(text: str) -> Reference:
             raise InputError(
                 f"{text!r} is an address with a host or with escapes", hint="write the path itself"
             )
-        path = path[2:]
+        path = "/" + path.lstrip("/")
     if not path or any(ord(letter) < 32 or ord(letter) == 127 for letter in path):
         raise InputError(f"{text!r} is not the path of a file", hint="check the path")
     return Reference(origin=Origin.FILE, repo=path)
@@ -201,7 +203,7 @@ def _file(text: str) -> Reference:
 
 def _bare(text: str) -> Reference:
     """A path, or nothing we know."""
-    scheme = _SCHEME.match(text)
+    scheme = _SCHEME.match(unicodedata.normalize("NFKC", text))  # a wide colon looks like one
     if scheme and not _exists(text):
         raise InputError(f"{text!r} starts with the unknown {scheme[0]!r}", hint=FORMS)
     if "/" in text or text.endswith(MODEL_SUFFIXES) or _exists(text):
