@@ -56,7 +56,7 @@ def flipped(at: int) -> Callable[[Path], object]:
         (rewritten(template=CHATML + " " * 64), Kind.SIZE, {Part.TEMPLATE}, "chat template only" + SAME),
         (rewritten(template=CHATML.upper()), Kind.CONTENT, {Part.TEMPLATE}, "chat template only" + SAME),
         (rewritten(template=None), Kind.SIZE, {Part.TEMPLATE}, "chat template only" + SAME),
-        (rewritten(extra={"tokenizer.ggml.add_bos_token": True}), Kind.CONTENT, {Part.TOKENIZER}, "tokenizer only" + SAME),
+        (rewritten(extra={"tokenizer.ggml.x": "y"}), Kind.SIZE, {Part.TOKENIZER}, "tokenizer only" + SAME),
         (rewritten(extra={"llama.rope.freq_base": 1e6}), Kind.SIZE, {Part.METADATA}, "metadata only" + SAME),
         (rewritten(extra={"general.name": "TINY"}), Kind.CONTENT, {Part.METADATA}, "metadata only" + SAME),
         (rewritten(seed=1), Kind.CONTENT, {Part.WEIGHTS}, "weights"),
