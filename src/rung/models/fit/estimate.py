@@ -15,28 +15,23 @@ What would help when it does not fit is `remedies`' to say.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+
 import msgspec
 
+from rung.models.fit.demand import CACHE, Part, demand
+from rung.models.fit.measured import Measured
+from rung.models.fit.model import Model
+from rung.models.fit.observed import observed
+from rung.models.fit.placement import Place, active_bytes, offloadable, places
+from rung.models.fit.rules import Rules, default_rules
 from rung.models.fit.run import Run
-from rung.models.fit.speed import Speed
-from rung.models.fit.tags import Amount
-from rung.models.fit.verdict import Budget, Verdict
+from rung.models.fit.speed import Reading, Speed, speed_of
+from rung.models.fit.tags import Amount, Tag
+from rung.models.fit.verdict import Budget, Verdict, verdict_of
+from rung.models.hardware.machine import DeviceKind, Machine
 
-__all__ = ["Budget", "Estimate", "Part", "Verdict"]
-
-
-class Part(msgspec.Struct, frozen=True):
-    """One thing that takes memory.
-
-    Attributes:
-        what: `weights`, `repacked weights`, `KV cache`, `recurrent state`, `compute`, `output` or `process`.
-        device: the name of the device whose memory it takes.
-        amount: how much, and how that is known.
-    """
-
-    what: str
-    device: str
-    amount: Amount
+__all__ = ["Budget", "Estimate", "Part", "Verdict", "estimate"]
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,3 +85,139 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     def part(self, what: str) -> int:
         """Bytes of one kind of part over all devices."""
         return sum(part.amount.bytes for part in self.parts if part.what == what)
+
+
+class _Laid(msgspec.Struct, frozen=True):
+    """One way to place a model, with what comes of it."""
+
+    on_cards: int
+    places: tuple[Place, ...]
+    parts: tuple[Part, ...]
+    budgets: tuple[Budget, ...]
+
+    def cards(self) -> Iterator[Budget]:
+        """The budgets of cards."""
+        return (budget for budget in self.budgets if budget.kind is DeviceKind.GPU)
+
+
+def estimate(
+    model: Model,
+    run: Run,
+    machine: Machine,
+    *,
+    rules: Rules | None = None,
+    measured: Measured | None = None,
+    reserve: int | None = None,
+) -> Estimate:
+    """Say whether a model fits a machine, and what takes how much.
+
+    Args:
+        model: from its header, or from a catalogue.
+        run: how it is to run; without `gpu_layers` as many layers go to cards as these hold.
+        machine: where.
+        rules: of the engine; None for those of the embedded one.
+        measured: what this very model took under this very run here; it takes the place of rules.
+        reserve: bytes that a process of the engine takes beside its model, measured here; None for the rule.
+
+    Raises:
+        InputError: the run is none that the rules allow.
+    """
+    chosen = default_rules() if rules is None else rules
+
+    def laid(on_cards: int) -> _Laid:
+        where = places(model, run, machine, on_cards)
+        parts = demand(model, run, chosen, where, reserve)
+        if measured is not None:
+            parts = observed(parts, measured, machine)
+        return _Laid(on_cards, where, parts, _budgets(parts, machine))
+
+    most = offloadable(model) if machine.cards else 0
+    best = laid(most if run.gpu_layers is None else min(run.gpu_layers, most))
+    if run.gpu_layers is None and any(budget.headroom < 0 for budget in best.cards()):
+        best = _largest(laid, most)
+    spilled = run.gpu_layers != 0 and best.on_cards < most
+    return Estimate(
+        model=model.name,
+        file_type=model.file_type,
+        run=run,
+        machine=machine.name,
+        rules=chosen.name,
+        verdict=verdict_of(best.budgets, spilled=spilled),
+        at_most=not model.shape.known,
+        parts=best.parts,
+        budgets=best.budgets,
+        layers=offloadable(model),
+        layers_on_card=best.on_cards,
+        notes=tuple(_notes(model, best)),
+        speed=_speed(model, run, best),
+    )
+
+
+def _budgets(parts: Sequence[Part], machine: Machine) -> tuple[Budget, ...]:
+    return tuple(
+        Budget(
+            device=device.name,
+            kind=device.kind,
+            needed=sum(part.amount.bytes for part in parts if part.device == device.name),
+            available=device.available,
+            doubtful=sum(
+                part.amount.bytes
+                for part in parts
+                if part.device == device.name and _may_be_short(part.amount)
+            ),
+        )
+        for device in machine.devices
+    )
+
+
+def _may_be_short(amount: Amount) -> bool:
+    """Whether more than that may be needed; an upper bound is doubtful the other way."""
+    return amount.low_confidence and amount.tag is not Tag.UNKNOWN
+
+
+def _largest(laid: Callable[[int], _Laid], most: int) -> _Laid:
+    """The most layers that cards hold with room to spare; the more of them, the more they need."""
+    fitting, too_many, best = 0, most, laid(0)
+    while too_many - fitting > 1:
+        middle = (fitting + too_many) // 2
+        tried = laid(middle)
+        if all(budget.verdict is Verdict.FITS for budget in tried.cards()):
+            fitting, best = middle, tried
+        else:
+            too_many = middle
+    return best
+
+
+def _notes(model: Model, laid: _Laid) -> Iterator[str]:
+    if not model.shape.known:
+        yield (
+            f"the architecture {model.shape.architecture!r} is not known: every layer is taken to attend to the whole "
+            "context, so the model takes at most this much"
+        )
+    if not model.exact:
+        yield "no header was read: weights are from a catalogue or scaled by the size of the file"
+    for budget in laid.budgets:
+        if budget.doubtful and budget.headroom >= 0:
+            yield (
+                f"a figure on {budget.device} is known to miss in such a setting, so it counts twice before this is "
+                "said to fit"
+            )
+    yield from model.shape.notes
+
+
+def _speed(model: Model, run: Run, laid: _Laid) -> Speed | None:
+    """The speed of one request; a model that only embeds writes nothing."""
+    if not model.shape.causal:
+        return None
+    slots = 1 if run.unified else run.slots
+    readings = []
+    for place in laid.places:
+        cache = sum(
+            part.amount.bytes
+            for part in laid.parts
+            if part.what == CACHE and part.device == place.device.name
+        )
+        weights = active_bytes(model, place)
+        if weights or cache:
+            readings.append(Reading(place.device, weights, cache // slots))
+    return speed_of(readings)

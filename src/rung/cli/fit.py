@@ -1,0 +1,269 @@
+"""`rung fit`: whether a model fits a machine, what takes how much memory, and what would help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from rung.cli.options import json_option
+from rung.models.fit.run import CACHE_TYPES, MOST_SLOTS, MOST_TOKENS
+
+if TYPE_CHECKING:
+    from rung.cli.fitmodel import Opened
+    from rung.models.fit.estimate import Estimate
+    from rung.models.fit.measured import Measured
+    from rung.models.fit.remedies import Remedy
+    from rung.models.fit.rules import Rules
+    from rung.models.fit.run import Run
+    from rung.models.fit.sweep import Row
+    from rung.models.hardware.machine import Machine
+
+_USUAL_CONTEXT = 4096  # of one request, as the embedded engine has it
+_DOES_NOT_FIT = 1
+_tokens = click.IntRange(min=1, max=MOST_TOKENS)
+_kind = click.Choice(CACHE_TYPES, case_sensitive=False)
+
+
+class _Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """How the model is to run, as the command line says it."""
+
+    ctx: int | None
+    parallel: int
+    unified: bool
+    kv_type: str | None
+    kv_type_k: str | None
+    kv_type_v: str | None
+    flash_attn: str
+    ubatch: int
+    gpu_layers: int | None
+    cpu_moe: bool
+
+
+@click.command()
+@click.argument("model", metavar="[MODEL]", required=False)
+@click.option(
+    "--ctx", type=_tokens, help="Tokens over all slots; without it up to 4,096 for each slot."
+)
+@click.option(
+    "--parallel",
+    type=click.IntRange(1, MOST_SLOTS),
+    default=1,
+    help="Slots: requests at once, which split the context.",
+)
+@click.option("--unified/--split", default=False, help="Whether the slots share one cache instead.")
+@click.option("--kv-type", type=_kind, help="Type of cached keys and values; f16 without it.")
+@click.option("--kv-type-k", type=_kind, help="Type of keys alone.")
+@click.option("--kv-type-v", type=_kind, help="Type of values alone.")
+@click.option(
+    "--flash-attn", type=click.Choice(("on", "off")), default="on", help="Flash attention; on."
+)
+@click.option("--ubatch", type=_tokens, default=512, help="Prompt tokens at once; 512.")
+@click.option(
+    "--gpu-layers",
+    type=click.IntRange(min=0, max=MOST_TOKENS),
+    help="Layers on the card; without it as many as it holds.",
+)
+@click.option("--cpu-moe", is_flag=True, help="Keep experts in the host's memory.")
+@click.option("--on", "profile", help="Another machine than this one; --profiles lists them.")
+@click.option("--rules", "rule_set", help="Engine rule set to reckon with.")
+@click.option("--sweep", "swept", is_flag=True, help="Try contexts and slots, as a table.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    help="Draw memory by context into a file, .svg or .html.",
+)
+@click.option("--profiles", is_flag=True, help="List the machines that --on knows.")
+@json_option
+def command(
+    model: str | None,
+    profile: str | None,
+    rule_set: str | None,
+    swept: bool,
+    plot: Path | None,
+    profiles: bool,
+    as_json: bool,
+    **how: int | str | bool | None,
+) -> int:
+    """Say whether MODEL fits a machine, what takes how much memory, and what would help.
+
+    MODEL is a GGUF file, `starter`, or a reference such as hf:Qwen/Qwen3-4B-GGUF:Q4_K_M, of which only the header is
+    read. Exit code 0: it fits, tightly or with layers on the host included; 1: it does not.
+    """
+    if profiles:
+        _list_machines(as_json=as_json)
+        return 0
+    if model is None:
+        raise click.UsageError("Missing argument '[MODEL]'.")
+    if plot is not None:
+        from rung.cli.fitplot import check_plot
+
+        check_plot(plot)
+    return _fit(model, msgspec.convert(how, _Asked), profile, rule_set, _Show(swept, plot, as_json))
+
+
+class _Show(msgspec.Struct, frozen=True):
+    """What is to be shown, and how."""
+
+    sweep: bool
+    plot: Path | None
+    as_json: bool
+
+
+def _fit(name: str, asked: _Asked, profile: str | None, rule_set: str | None, show: _Show) -> int:
+    from rung.cli.fitmodel import open_model
+    from rung.models.fit.estimate import estimate
+    from rung.models.fit.remedies import remedies
+    from rung.models.fit.rules import rules
+    from rung.models.fit.verdict import Verdict
+
+    machine, chosen = _machine(profile), rules(rule_set)
+    opened = open_model(name)
+    run = _run(asked, opened, machine)
+    measured, reserve = _measured(opened, run, machine, rule_set)
+    answer = estimate(opened.model, run, machine, rules=chosen, measured=measured, reserve=reserve)
+    helping = remedies(
+        opened.model, run, machine, quants=opened.quants, rules=chosen, reserve=reserve
+    )
+    rows = _rows(opened, run, machine, chosen, show, reserve)
+    if show.as_json:
+        click.echo(msgspec.json.encode(_facts(name, answer, machine, helping, rows, opened)))
+    else:
+        _print(answer, machine, helping, rows, opened)
+    return _DOES_NOT_FIT if answer.verdict is Verdict.NO else 0
+
+
+def _machine(profile: str | None) -> Machine:
+    if profile is None:
+        from rung.models.hardware.detection import this_machine
+
+        return this_machine(measure=True)
+    from rung.models.hardware.profiles import machine_named
+
+    return machine_named(profile)
+
+
+def _run(asked: _Asked, opened: Opened, machine: Machine) -> Run:
+    """The run that is asked for; what is left open is as the embedded engine would have it."""
+    from rung.models.fit.run import Run
+
+    per_slot = min(opened.model.shape.context_length or _USUAL_CONTEXT, _USUAL_CONTEXT)
+    both = asked.kv_type or "f16"
+    gpu_layers = asked.gpu_layers
+    if gpu_layers is None and not machine.cards:
+        gpu_layers = 0
+    return Run(
+        context=asked.ctx or min(per_slot * asked.parallel, MOST_TOKENS),
+        slots=asked.parallel,
+        unified=asked.unified,
+        type_k=asked.kv_type_k or both,
+        type_v=asked.kv_type_v or both,
+        flash_attention=asked.flash_attn == "on",
+        ubatch=asked.ubatch,
+        batch=asked.ubatch,
+        gpu_layers=gpu_layers,
+        experts_on_host=asked.cpu_moe,
+    )
+
+
+def _measured(
+    opened: Opened, run: Run, machine: Machine, rule_set: str | None
+) -> tuple[Measured | None, int | None]:
+    """What was measured of this model and of a process here, where it is about this machine and the embedded engine."""
+    from importlib.metadata import version
+
+    from rung.models.fit.measured import Measurements
+
+    if not machine.detected or rule_set is not None:
+        return None, None
+    engine = f"xllamacpp {version('xllamacpp')}"
+    kept = Measurements()
+    return kept.find(opened.key, run, engine), kept.process_reserve(engine)
+
+
+def _rows(
+    opened: Opened, run: Run, machine: Machine, chosen: Rules, show: _Show, reserve: int | None
+) -> tuple[Row, ...]:
+    """The table of contexts and slots where it is asked for; what is drawn has everything on the card."""
+    if not show.sweep and show.plot is None:
+        return ()
+    from rung.models.fit.placement import offloadable
+    from rung.models.fit.sweep import sweep
+
+    if show.plot is not None:
+        from rung.cli.fitplot import write_plot
+
+        layers = offloadable(opened.model) if run.gpu_layers is None else run.gpu_layers
+        whole = msgspec.structs.replace(run, gpu_layers=layers)
+        write_plot(show.plot, sweep(opened.model, whole, machine, rules=chosen, reserve=reserve))
+    if not show.sweep:
+        return ()
+    return sweep(opened.model, run, machine, rules=chosen, reserve=reserve)
+
+
+def _print(
+    answer: Estimate,
+    machine: Machine,
+    helping: tuple[Remedy, ...],
+    rows: tuple[Row, ...],
+    opened: Opened,
+) -> None:
+    from rung.cli.fittext import described, table
+
+    click.echo(described(answer, machine, helping, opened.evidence))
+    if rows:
+        click.echo(f"\n{table(rows)}")
+
+
+def _facts(
+    name: str,
+    answer: Estimate,
+    machine: Machine,
+    helping: tuple[Remedy, ...],
+    rows: tuple[Row, ...],
+    opened: Opened,
+) -> dict[str, object]:
+    """The same facts as one object."""
+    sweep = [
+        {
+            "tokens_per_slot": row.per_slot,
+            "slots": one.run.slots,
+            "needed": one.needed,
+            "headroom": one.headroom,
+            "verdict": one.verdict,
+            "layers_on_card": one.layers_on_card,
+        }
+        for row in rows
+        for one in row.estimates
+    ]
+    return {
+        "format": 1,
+        "asked": name,
+        "verdict": answer.verdict,
+        "needed": answer.needed,
+        "headroom": answer.headroom,
+        "estimate": answer,
+        "machine": machine,
+        "remedies": helping,
+        "sweep": sweep,
+        "evidence": opened.evidence,
+    }
+
+
+def _list_machines(*, as_json: bool) -> None:
+    from rung.cli.fittext import memory
+    from rung.models.hardware.profiles import machine_named, profile_names
+
+    machines = [machine_named(name) for name in profile_names()]
+    if as_json:
+        click.echo(msgspec.json.encode({"format": 1, "machines": machines}))
+        return
+    for machine in machines:
+        for device in machine.devices:
+            rate = f"{(device.bandwidth or 0) / 1e9:,.0f} GB/s"
+            free = f"{memory(device.available)} of {memory(device.total)}"
+            click.echo(f"{machine.name:<26}{device.name:<26}{free:<26}{rate:>10}")
+        for note in machine.notes:
+            click.echo(f"  {note}")

@@ -1,0 +1,124 @@
+"""The model that `rung fit` is asked about: a file, the starter or a reference, known by its header alone.
+
+Nothing is fetched but headers. Other quantisations of the same repository come along, as far as their sizes are known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rung.blocking import run_blocking
+from rung.models.fit.measured import model_key
+from rung.models.fit.model import Model, model_of
+from rung.models.fit.remedies import requantised
+from rung.models.header import Header
+from rung.models.reference import Origin, Reference, parse_reference
+from rung.models.shards import part_names, read_model
+from rung.models.sources.resolved import RemoteFile, Resolved
+from rung.quantities import counted
+
+STARTER = "starter"
+_QUANT = re.compile(
+    r"(?:^|[-._/])((?:UD-)?(?:I?Q[1-8](?:_[A-Z0-9]+)*|TQ[12]_0|MXFP4|BF16|F16|F32))(?=[-._]|$)",
+    re.I,
+)
+_MIB = 1024 * 1024
+
+
+class Opened(NamedTuple):
+    """A model and what is known around it.
+
+    Attributes:
+        model: what its header says.
+        quants: other quantisations of the same repository.
+        evidence: what was read, for people.
+        key: what measurements of the model are kept under.
+    """
+
+    model: Model
+    quants: tuple[Model, ...]
+    evidence: str
+    key: str
+
+
+def open_model(name: str) -> Opened:
+    """Read a model's header, wherever it is.
+
+    Args:
+        name: a path, `starter`, or a reference.
+
+    Raises:
+        InputError: the name is none.
+        ModelError: there is no such model, or its header is damaged.
+        SourceError: its source cannot be reached.
+    """
+    if name == STARTER:
+        from rung.starter import model_path
+
+        return _local(model_path())
+    reference = parse_reference(name)
+    if reference.origin is Origin.FILE:
+        return _local(Path(reference.repo))
+    return run_blocking(_looked_up(reference))
+
+
+def quant_of(name: str) -> str:
+    """The quantisation that a file's name tells; empty when it tells none."""
+    found = _QUANT.findall(name)
+    return str(found[-1]).upper() if found else ""
+
+
+def _local(path: Path) -> Opened:
+    headers = read_model(path)
+    return _opened(headers, path.name, (), "header read")
+
+
+async def _looked_up(reference: Reference) -> Opened:
+    from rung.models.sources.opening import Sources
+
+    async with Sources() as sources:
+        resolved = await sources.resolve(reference)
+        headers = await sources.headers(resolved)
+    name = resolved.weights[0].name.rpartition("/")[2]
+    where = f"in the store of {resolved.store}" if resolved.store else "at its source"
+    read = sum(min((t.start for t in header.tensors), default=0) for header in headers)
+    return _opened(
+        headers, name, _others(resolved), f"header of {read / _MIB:,.1f} MiB read {where}"
+    )
+
+
+def _opened(
+    headers: Sequence[Header], name: str, others: Sequence[tuple[str, int]], read: str
+) -> Opened:
+    model = model_of(headers, headers[0].text("general.name") or name)
+    tensors = counted(sum(len(header.tensors) for header in headers), "tensor")
+    parts = f" in {len(headers)} files" if len(headers) > 1 else ""
+    quants = tuple(
+        requantised(model, label, size) for label, size in others if label != model.file_type
+    )
+    return Opened(model, quants, f"{tensors}{parts}, {read}", model_key(*headers))
+
+
+def _others(resolved: Resolved) -> tuple[tuple[str, int], ...]:
+    """Label and size of the other quantisations, parts added up; those whose size is unknown left out."""
+    sizes: dict[str, list[int | None]] = {}
+    for label, file in _labelled(resolved.others):
+        sizes.setdefault(label, []).append(file.size)
+    return tuple(
+        (label, sum(size for size in each if size is not None))
+        for label, each in sizes.items()
+        if None not in each
+    )
+
+
+def _labelled(files: Sequence[RemoteFile]) -> Iterator[tuple[str, RemoteFile]]:
+    """Each file with its label; of two models with one label (parts aside) the first counts."""
+    taken: dict[str, str] = {}
+    for file in files:
+        label = quant_of(file.name.removesuffix(".gguf"))
+        whole = part_names(file.name.rpartition("/")[2])[0]
+        if label and taken.setdefault(label, whole) == whole:
+            yield label, file

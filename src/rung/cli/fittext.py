@@ -1,0 +1,136 @@
+"""What `rung fit` says: the verdict, what takes how much and how that is known, and what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rung.models.fit.estimate import Budget, Estimate
+from rung.models.fit.remedies import Remedy
+from rung.models.fit.run import Run
+from rung.models.fit.speed import Speed
+from rung.models.fit.sweep import Row
+from rung.models.fit.tags import Amount
+from rung.models.fit.verdict import Verdict
+from rung.models.hardware.machine import DeviceKind, Machine
+from rung.quantities import counted
+
+_MIB = 1024 * 1024
+_GIB = 1024 * _MIB
+
+
+def memory(size: int) -> str:
+    """Bytes of memory in the units it is made in: `512 KiB`, `301.8 MiB`, `4.50 GiB`."""
+    if abs(size) < _MIB:
+        return f"{size / 1024:,.0f} KiB"
+    if abs(size) < _GIB:
+        return f"{size / _MIB:,.1f} MiB"
+    return f"{size / _GIB:,.2f} GiB"
+
+
+def described(answer: Estimate, machine: Machine, remedies: Sequence[Remedy], evidence: str) -> str:
+    """Everything that is said of one estimate.
+
+    Args:
+        answer: the estimate.
+        machine: that it is for.
+        remedies: what would help.
+        evidence: what the model's figures were read from.
+    """
+    lines = [headline(answer), _how(answer, machine), ""]
+    for budget in answer.budgets:
+        lines += [*_device(answer, budget, evidence), ""]
+    if answer.speed is not None:
+        lines += [_line("speed", _rate(answer.speed), "estimate", _speed_note(answer.speed))]
+    lines += [_line("", "", "", "prompts: unknown until measured")] if answer.speed else []
+    lines += [f"  note: {note}" for note in (*answer.notes, *machine.notes)]
+    if remedies:
+        lines += ["", *_helping(remedies)]
+    return "\n".join(lines).rstrip()
+
+
+def headline(answer: Estimate) -> str:
+    """The verdict, with how much of what it takes."""
+    budget = answer.tightest
+    most = "at most " if answer.at_most else ""
+    of = f"{most}{memory(budget.needed)} of {memory(budget.available)} free on {budget.device}"
+    if answer.verdict is Verdict.NO:
+        said = f"{most}{memory(budget.needed)} would be needed on {budget.device}, {memory(budget.available)} are free"
+    elif answer.verdict is Verdict.SPILLS:
+        layers = f"{answer.layers_on_card} of {counted(answer.layers, 'layer')} on the card"
+        said = f"{layers}, the rest in the host's memory; {of} would be used"
+    else:
+        said = f"{of} would be used"
+    return f"{answer.verdict} · {said}"
+
+
+def settings(run: Run) -> str:
+    """Context, slots and types of the cache, which belong to every verdict."""
+    slots = counted(run.slots, "slot")
+    context = f"{run.context:,} tokens over {slots}"
+    if run.slots > 1:
+        each = "shared" if run.unified else f"{run.context // run.slots:,} each"
+        context = f"{context} ({each})"
+    kinds = run.type_k if run.type_k == run.type_v else f"{run.type_k} and {run.type_v}"
+    flash = "" if run.flash_attention else " · no flash attention"
+    return f"{context} · KV {kinds}{flash} · ubatch {run.ubatch}"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The contexts and slots that were tried, as a table of verdicts and needs."""
+    if not rows:
+        return ""
+    head = [f"{counted(answer.run.slots, 'slot'):>22}" for answer in rows[0].estimates]
+    lines = [f"  {'tokens a slot':>14}{''.join(head)}"]
+    for row in rows:
+        cells = (f"{memory(one.needed)} {one.verdict}" for one in row.estimates)
+        lines.append(f"  {row.per_slot:>14,}{''.join(f'{cell:>22}' for cell in cells)}")
+    return "\n".join(lines)
+
+
+def _how(answer: Estimate, machine: Machine) -> str:
+    name = " ".join(filter(None, (answer.model, answer.file_type)))
+    where = machine.name
+    if machine.detected:
+        where += f", {', '.join(device.name for device in machine.devices)}"
+    return f"{name} · {settings(answer.run)} · {where} · rules {answer.rules}"
+
+
+def _device(answer: Estimate, budget: Budget, evidence: str) -> Iterator[str]:
+    if len(answer.budgets) > 1 or budget.kind is not DeviceKind.HOST:
+        shared = ", shared by both processors" if budget.kind is DeviceKind.UNIFIED else ""
+        yield (
+            f"  {budget.device}{shared}: {memory(budget.needed)} of {memory(budget.available)}, {budget.verdict}"
+        )
+    for part in answer.parts:
+        if part.device == budget.device:
+            note = part.amount.note or (evidence if part.what == "weights" else "")
+            yield _line(part.what, memory(part.amount.bytes), _tag(part.amount), note)
+
+
+def _line(what: str, size: str, tag: str, note: str) -> str:
+    return f"  {what:<17}{size:>11}   {tag:<10}{note}".rstrip()
+
+
+def _tag(amount: Amount) -> str:
+    return f"{amount.tag}, ?" if amount.low_confidence else str(amount.tag)
+
+
+def _rate(speed: Speed) -> str:
+    if speed.high < 10:
+        return f"{speed.low:.1f}–{speed.high:.1f}"
+    return f"{speed.low:,.0f}–{speed.high:,.0f}"
+
+
+def _speed_note(speed: Speed) -> str:
+    return (
+        f"tokens a second, ±{speed.band:.0%} around {speed.tokens_per_s:.3g}, {speed.full_tokens_per_s:.3g} with a "
+        f"full context; {speed.basis}"
+    )
+
+
+def _helping(remedies: Sequence[Remedy]) -> Iterator[str]:
+    width = max(len("what would help"), *(len(remedy.label) for remedy in remedies)) + 2
+    yield f"  {'what would help':<{width}}{'saves':>11}   then"
+    for remedy in remedies:
+        caution = f" · {remedy.caution}" if remedy.caution else ""
+        yield f"  {remedy.label:<{width}}{memory(remedy.saves):>11}   {remedy.verdict}{caution}"

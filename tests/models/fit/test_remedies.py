@@ -1,0 +1,157 @@
+"""What would help: each lever worked out by the estimate that it mends."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from fit_parts import GIB, MIB, a_model, card, host, machine
+from rung.models.fit.estimate import Verdict, estimate
+from rung.models.fit.model import Model
+from rung.models.fit.remedies import Lever, Remedy, quant_caution, remedies, requantised
+from rung.models.fit.run import Run
+from rung.models.hardware.machine import Machine
+
+LONG = Run(context=32_768, slots=4)
+
+
+def by_lever(found: tuple[Remedy, ...]) -> dict[Lever, Remedy]:
+    """The first step of each lever."""
+    return {remedy.lever: remedy for remedy in sorted(found, key=lambda one: -one.saves)}
+
+
+def steps(found: tuple[Remedy, ...], lever: Lever) -> list[Remedy]:
+    """All steps of one lever, the smallest first."""
+    return sorted((one for one in found if one.lever is lever), key=lambda one: one.saves)
+
+
+def short_by(share: float, run: Run = LONG, model: Model | None = None) -> Machine:
+    """A machine whose memory is that much smaller than what is needed."""
+    needed = estimate(model or a_model(), run, machine(host(999 * GIB))).needed
+    return machine(host(int(needed * (1 - share))))
+
+
+def test_nothing_would_help_what_fits() -> None:
+    """Levers cost something."""
+    assert remedies(a_model(), LONG, machine(host(99 * GIB))) == ()
+
+
+def test_every_remedy_is_what_an_estimate_says_of_it() -> None:
+    """Bytes saved and verdict, with the very run and model that it names."""
+    model, where = a_model(), short_by(0.2)
+    before = estimate(model, LONG, where)
+    found = remedies(model, LONG, where)
+    assert found
+    for remedy in found:
+        after = estimate(model, remedy.run, where)
+        assert remedy.verdict is after.verdict
+        assert remedy.headroom == after.headroom
+        assert remedy.saves == before.needed - after.needed
+
+
+def test_keys_and_values_in_8_bits_take_34_of_64_bytes() -> None:
+    """4 GiB of cache become 2.125."""
+    found = by_lever(remedies(a_model(), LONG, short_by(0.2)))
+    eight = found[Lever.CACHE_8_BIT]
+    assert eight.label == "--kv-type q8_0"
+    assert eight.run.type_k == eight.run.type_v == "q8_0"
+    assert eight.saves == pytest.approx(4 * GIB * (1 - 34 / 64), abs=16 * MIB)
+
+
+def test_half_the_context_halves_the_cache() -> None:
+    """And nothing is offered below 2,048 tokens a slot."""
+    found = by_lever(remedies(a_model(), LONG, short_by(0.2)))
+    assert found[Lever.CONTEXT].run.context == 16_384
+    assert found[Lever.CONTEXT].saves >= 2 * GIB
+    short = Run(context=2048)
+    assert Lever.CONTEXT not in by_lever(remedies(a_model(), short, short_by(0.1, short)))
+
+
+def test_where_half_the_context_is_not_enough_the_context_that_fits_is_offered() -> None:
+    """Two steps of one lever: the next, and the first that fits."""
+    run = Run(context=65_536)
+    contexts = steps(remedies(a_model(), run, short_by(0.52, run)), Lever.CONTEXT)
+    assert [remedy.verdict for remedy in contexts] == [Verdict.NO, Verdict.FITS]
+    assert contexts[0].run.context == 32_768
+
+
+def test_the_best_verdict_comes_first_and_then_what_costs_least() -> None:
+    """A smaller cache before less context."""
+    found = remedies(a_model(), LONG, short_by(0.1))
+    order = list(Verdict)
+    keys = [(order.index(remedy.verdict), remedy.lever) for remedy in found]
+    assert keys == sorted(keys)
+    assert found[0].verdict is Verdict.FITS
+
+
+def test_another_quantisation_of_the_repository_is_offered_with_its_caution() -> None:
+    """The next smaller one, and the first that fits."""
+    model = a_model(file_type="Q4_K_M")
+    total = model.weights.total
+    quants = [
+        requantised(model, label, int(total * share))
+        for label, share in (("Q8_0", 1.8), ("Q3_K_M", 0.8), ("Q2_K", 0.55))
+    ]
+    run = Run(context=4096)
+    where = short_by(0.2, run, model)
+    found = steps(remedies(model, run, where, quants=quants), Lever.QUANT)
+    assert [remedy.label for remedy in found] == ["Q3_K_M", "Q2_K"]
+    assert [remedy.verdict for remedy in found] == [Verdict.NO, Verdict.FITS]
+    assert found[0].caution == "below 4 bits: evaluate on your edge cases first"
+    assert "below 3 bits" in found[1].caution
+
+
+def test_a_smaller_model_is_offered_by_name() -> None:
+    """Larger ones never are."""
+    others = [a_model(layers=8, name="small"), a_model(layers=64, name="large")]
+    found = by_lever(remedies(a_model(), LONG, short_by(0.2), others=others))
+    assert found[Lever.SMALLER].label == "small F16"
+    assert found[Lever.SMALLER].model == "small"
+
+
+def test_experts_on_the_host_help_a_small_card() -> None:
+    """They are most of the weights and little of what a token reads."""
+    model = a_model(layer_mib=512, experts_mib=448)
+    where = machine(host(64 * GIB), card(8 * GIB))
+    run = Run(context=4096)
+    assert estimate(model, run, where).verdict is Verdict.SPILLS
+    experts = by_lever(remedies(model, run, where))[Lever.EXPERTS]
+    assert experts.run.experts_on_host
+    assert experts.verdict in (Verdict.FITS, Verdict.TIGHT)
+    without = by_lever(remedies(a_model(layer_mib=512), run, where))
+    assert Lever.EXPERTS not in without
+
+
+def test_quantised_values_come_with_flash_attention() -> None:
+    """Without it the engine refuses them."""
+    plain = Run(context=32_768, flash_attention=False)
+    found = by_lever(remedies(a_model(), plain, short_by(0.2, plain)))
+    eight = found[Lever.CACHE_8_BIT]
+    assert eight.run.flash_attention
+    assert "--flash-attn on" in eight.label
+    assert "needs flash attention" in eight.caution
+
+
+def test_a_cache_that_is_small_already_is_not_offered_a_larger_one() -> None:
+    """q8_0 is no remedy for q4_0."""
+    small = msgspec.structs.replace(LONG, type_k="q4_0", type_v="q4_0")
+    found = by_lever(remedies(a_model(), small, short_by(0.2, small)))
+    assert not {Lever.CACHE_8_BIT, Lever.CACHE_4_BIT} & set(found)
+
+
+@pytest.mark.parametrize(
+    ("label", "bits", "said"),
+    [
+        ("Q4_K_M", 4.8, ""),
+        ("Q3_K_M", 3.9, "below 4 bits"),
+        ("UD-Q2_K_XL", 3.1, "below 3 bits"),
+        ("IQ3_XXS", 3.1, "below 4 bits"),
+        ("F16", 16.0, ""),
+        ("MXFP4", 4.25, ""),
+        ("", 2.1, "below 3 bits"),
+    ],
+)
+def test_few_bits_are_cautioned_against(label: str, bits: float, said: str) -> None:
+    """By the label, or by what the file comes to where it has none."""
+    assert quant_caution(label, bits).startswith(said)
+    assert bool(quant_caution(label, bits)) == bool(said)
