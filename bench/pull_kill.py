@@ -2,12 +2,13 @@
 
     python bench/pull_kill.py --kills 200 --seed 0 --size-mb 16
 
-A random model of about `--size-mb` megabytes lies on a loopback server that imitates Hugging Face and sends `--rate-mb`
-megabytes a second. The real command is started and killed with SIGKILL (itself, or with its children) when a random
-number of bytes is there, in two of five cases at a random moment between the last byte and the end: while the file is
-hashed, scanned, made visible or pinned. After every kill the folder of models holds nothing or the whole right file,
-and `rung.lock` is none or whole. A pull that ended first is counted as too late and begun anew. The last one is let
-be. The last line is JSON.
+A random model of about `--size-mb` megabytes lies on a loopback server that imitates Hugging Face (with `--source url`,
+a plain web server that publishes no digest) and sends `--rate-mb` megabytes a second. The real command is started and
+killed with SIGKILL, itself or with its children, when a random number of bytes is there; in two of five cases at a
+random moment between the last byte and the end: while the file is hashed, scanned, made visible or pinned. After every
+kill the folder of models holds nothing or the whole right file, and `rung.lock` is none or whole. When the file is
+visible, the next pull is let be and has to end with all of it pinned; then it is begun anew, as it is when a pull
+ended before its kill. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path[:0] = [str(TESTS), str(TESTS / "models" / "pull")]
 
 from killing import Killer  # noqa: E402
-from pullable import FILE, REPO, model, sha256  # noqa: E402
+from pullable import FILE, REFERENCE, REPO, model, sha256  # noqa: E402
 
 from hub import Hub  # noqa: E402
 
@@ -35,6 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--source", choices=["hf", "url"], default="hf")
     parser.add_argument("--size-mb", type=float, default=16.0)
     parser.add_argument("--rate-mb", type=float, default=40.0)
     arguments = parser.parse_args()
@@ -48,8 +50,9 @@ def main() -> None:
         root = Path(folder) / "project"
         root.mkdir()
         hub.add_repo(REPO, {FILE: original})
+        reference = REFERENCE if arguments.source == "hf" else hub.add_file(FILE, original)
         size, digest = original.stat().st_size, sha256(original)
-        tally = Killer(hub, root, digest, size, arguments.seed).run(arguments.kills)
+        tally = Killer(hub, reference, root, digest, size, arguments.seed).run(arguments.kills)
         right = sha256(root / "models" / FILE) == digest
     for line in tally.bad:
         print(line)
@@ -64,6 +67,7 @@ def main() -> None:
                 "resumed_bytes": tally.resumed,
                 "visible_bad_files": len(tally.bad),
                 "final_digest_right": right,
+                "source": arguments.source,
                 "file_bytes": size,
                 "seed": arguments.seed,
                 "seconds": round(time.perf_counter() - started, 1),

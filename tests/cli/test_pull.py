@@ -151,7 +151,7 @@ def test_everything_pinned_comes_back(root: Path, hub: Hub, original: Path) -> N
     [
         ((), 2, "nothing is pinned here"),
         (("--force",), 2, "need the MODEL"),
-        (("hf:maker/../x",), 2, "is not"),
+        (("hf:maker/../x",), 2, "does not name"),
         (("hf:maker/tiny-GGUF:Q2_K",), 2, "Q4_K_M"),
         (("hf:maker/nothing:Q4_K_M",), 2, "maker/nothing"),
         ((REFERENCE, "--frozen"), 1, "is not in rung.lock"),
@@ -197,11 +197,20 @@ def test_a_full_disk_is_one_sentence_and_the_rest_can_follow(root: Path, hub: Hu
     assert (code, "goes on from 1.00 MB" in messages) == (0, True)
 
 
-def test_a_folder_that_cannot_be_written_to_is_one_sentence(root: Path, hub: Hub) -> None:
-    """A place of the system that even its owner cannot write to stands for it."""
-    (root / "models").symlink_to("/proc/self")
+def test_a_folder_that_cannot_be_made_is_one_sentence(root: Path, hub: Hub) -> None:
+    """A file is in its place."""
+    (root / "models").write_text("mine")
     code, _, messages = rung(root, hub, REFERENCE)
     assert (code, "cannot write" in messages, "Traceback" in messages) == (3, True, False)
+    assert (root / "models").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
+def test_a_read_only_folder_is_one_sentence(root: Path, hub: Hub) -> None:
+    """As on a shared disk."""
+    (root / "models").mkdir(mode=0o555)
+    code, _, messages = rung(root, hub, REFERENCE)
+    assert (code, "permission denied" in messages, "Traceback" in messages) == (3, True, False)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pullable import FILE, REFERENCE, drift, sha256, start, visible
+from pullable import FILE, drift, sha256, start, visible
 
 from hub import Hub
 from rung.models.lock.file import LOCK_NAME, read_lock
@@ -50,15 +50,19 @@ class Killer:
     """Kills pulls of one file.
 
     Args:
-        hub: that has the file as `REFERENCE`.
+        hub: that has the file.
+        reference: of the file, which is called `FILE`.
         root: folder of the project.
         digest: of the file.
         size: of the file in bytes.
         seed: of the moments.
     """
 
-    def __init__(self, hub: Hub, root: Path, digest: str, size: int, seed: int) -> None:
+    def __init__(
+        self, hub: Hub, reference: str, root: Path, digest: str, size: int, seed: int
+    ) -> None:
         self._hub = hub
+        self._reference = reference
         self._root = root
         self._digest = digest
         self._size = size
@@ -66,16 +70,19 @@ class Killer:
         self.tally = Tally()
 
     def run(self, kills: int) -> Tally:
-        """Kill so many pulls; one that came to its end is begun anew."""
+        """Kill so many pulls; one that came to its end is begun anew, one that made the file visible is ended first."""
         while self.tally.kills < kills:
             self._kill_one()
             self._check()
+            if visible(self._root):
+                self.finish()
+                self._begin_anew()
         self.finish()
         return self.tally
 
     def finish(self) -> None:
         """Let the last pull come to its end, and look at what is there."""
-        process = start(self._root, self._hub, [REFERENCE], wait=True)
+        process = start(self._root, self._hub, [self._reference], wait=True)
         assert process.returncode == 0, process.communicate()
         process.communicate()
         self._check()
@@ -84,7 +91,7 @@ class Killer:
 
     def _kill_one(self) -> None:
         had = self._unfinished()
-        process = start(self._root, self._hub, [REFERENCE])
+        process = start(self._root, self._hub, [self._reference])
         try:
             alive = self._wait(process, had)
             if alive:
@@ -96,9 +103,12 @@ class Killer:
             self._count(had)
         else:
             self.tally.too_late += 1
-            self.tally.rounds += 1
-            shutil.rmtree(self._root / "models")
-            (self._root / LOCK_NAME).unlink()
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self.tally.rounds += 1
+        shutil.rmtree(self._root / "models")
+        (self._root / LOCK_NAME).unlink()
 
     def _wait(self, process: subprocess.Popen[str], had: int) -> bool:
         """Until the moment has come; False when the process ended before."""

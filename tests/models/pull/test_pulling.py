@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -240,21 +238,23 @@ def test_a_split_model_is_pinned_with_all_its_parts(hub: Hub, models: Path, root
     assert drift(root) == []
 
 
-def test_of_a_split_model_no_part_is_visible_when_one_is_blocked(
-    hub: Hub, models: Path, root: Path
+def test_of_a_split_model_no_part_is_visible_when_one_is_wrong(
+    hub: Hub, models: Path, root: Path, tmp_path: Path
 ) -> None:
-    """Here the last one, which has an archive behind its tensors."""
+    """Here the last one; what is right of the others is kept for the next attempt."""
     parts = in_parts(models)
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("data.pkl", b"\x80\x04N.")
-    files: dict[str, bytes | Path] = {f"Q8_0/{path.name}": path for path in parts}
-    files[f"Q8_0/{parts[-1].name}"] = parts[-1].read_bytes() + archive.getvalue()
-    hub.add_repo(REPO, files)
-    with pytest.raises(GateError, match="blocked"):
-        run_blocking(pulled(f"hf:{REPO}:Q8_0", root))
+    reference = f"hf:{REPO}:Q8_0"
+    hub.add_repo(REPO, {f"Q8_0/{path.name}": path for path in parts})
+    run_blocking(pulled(reference, tmp_path))  # so that headers are known and only bytes are read
+    hub.fail(Fault(Mode.WRONG_BYTES), times=1, path=f"/cdn/{sha256(parts[-1])}")
+    with pytest.raises(SourceError, match="its publisher states"):
+        run_blocking(pulled(reference, root))
     assert visible(root) == []
     assert not (root / LOCK_NAME).exists()
+    served = hub.bytes_served
+    run_blocking(pulled(reference, root))
+    assert visible(root) == [path.name for path in parts]
+    assert hub.bytes_served - served < parts[-1].stat().st_size + 10_000
 
 
 def test_a_malformed_model_that_has_the_right_digest_never_becomes_visible(
@@ -315,7 +315,7 @@ def test_a_model_that_does_not_fit_is_not_begun(hub: Hub, models: Path, root: Pa
 def test_a_disk_without_room_is_not_begun_to_be_filled(tmp_path: Path) -> None:
     """Asked of the real disk, for a folder that is yet to be made."""
     check_room(tmp_path / "a" / "b", [1000, 1000])
-    with pytest.raises(StorageError, match=r"1,000,000,000\.00 GB are to be fetched and"):
+    with pytest.raises(StorageError, match=r"1,000,000,000,000\.0 MB are to be fetched and"):
         check_room(tmp_path / "a" / "b", [10**18])
 
 
@@ -374,6 +374,50 @@ def test_a_store_on_another_file_system_is_linked_symbolically(
         assert drift(root) == []
     finally:
         theirs.unlink(missing_ok=True)
+
+
+def ollama_store(hub: Hub, folder: Path, original: Path) -> Path:
+    """The folder that Ollama keeps the model `tiny:1b` in; gives the file with its weights."""
+    hub.add_ollama("library/tiny", "1b", [(MODEL_LAYER, original)])
+    manifest = folder / "manifests" / "registry.ollama.ai" / "library" / "tiny" / "1b"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_bytes(hub.manifest("library/tiny", "1b"))
+    blob = folder / "blobs" / f"sha256-{sha256(original)}"
+    blob.parent.mkdir()
+    blob.write_bytes(original.read_bytes())
+    return blob
+
+
+def test_what_ollama_has_is_not_fetched(
+    hub: Hub, models: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file becomes visible under a second name."""
+    store = root.parent / "ollama"
+    monkeypatch.setenv("OLLAMA_MODELS", str(store))
+    blob = ollama_store(hub, store, model(models))
+    told = Told()
+    run_blocking(pulled("ollama:tiny:1b", root, tell=told))
+    assert (root / "models" / "tiny-1b.gguf").samefile(blob)
+    assert hub.requests_for(f"/cdn/{sha256(blob)}") == []
+    assert [event.store for event in told.events if isinstance(event, Linked)] == ["Ollama"]
+    assert drift(root) == []
+
+
+def test_a_damaged_file_of_a_store_is_fetched_instead(
+    hub: Hub, models: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said, and the store is left as it is."""
+    store = root.parent / "ollama"
+    monkeypatch.setenv("OLLAMA_MODELS", str(store))
+    blob = ollama_store(hub, store, model(models))
+    damaged = bytearray(blob.read_bytes())
+    damaged[-1] ^= 1
+    blob.write_bytes(damaged)
+    told = Told()
+    run_blocking(pulled("ollama:tiny:1b", root, tell=told))
+    assert sha256(root / "models" / "tiny-1b.gguf") == sha256(model(models))
+    assert blob.read_bytes() == damaged
+    assert "Restarted" in told.kinds()
 
 
 def test_what_was_shown_and_not_pinned_is_pinned_without_a_download(

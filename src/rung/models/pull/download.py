@@ -18,8 +18,8 @@ from rung.files import storage_error
 from rung.models.pull.events import Fetching, Restarted, Resumed, Retrying, Tell
 from rung.models.pull.hashing import hash_start
 from rung.models.pull.partial import Partial, Record
-from rung.models.sources.stream import Stream
 from rung.models.sources.resolved import RemoteFile
+from rung.models.sources.stream import Stream
 
 PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 """Before the second to the fifth of the attempts that brought nothing."""

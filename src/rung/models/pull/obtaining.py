@@ -116,9 +116,9 @@ class Obtaining:
 
     async def _in_store(self) -> Obtained | None:
         """The file of another program's store, None where there is none or it is damaged."""
-        original, expected = self.wanted.file.path, self.wanted.file.sha256
-        if original is None:
+        if self.wanted.file.path is None:
             return None
+        original, expected = self.wanted.file.path.resolve(), self.wanted.file.sha256
         found = await self._hash(original)
         if expected in (None, found):
             return await self._scanned(original, found, original=original)
@@ -135,7 +135,8 @@ class Obtaining:
         if etag and record is not None and record.etag != etag:
             self._tell(Restarted(self._name, "its source has another version by now"))
             self.partial.discard()
-        done = await Download(self.wanted.file, self.partial, self._sources, self._tell).run()
+        away = msgspec.structs.replace(self.wanted.file, path=None)
+        done = await Download(away, self.partial, self._sources, self._tell).run()
         path = self.wanted.path
         if (
             self.wanted.file.sha256 is None

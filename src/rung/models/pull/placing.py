@@ -51,7 +51,7 @@ def link(original: Path, partial: Partial, path: Path, *, replace: bool) -> bool
     """Make a file of another program's store visible under a name of ours; the file itself is left as it is.
 
     Args:
-        original: the file.
+        original: the file, by an absolute path and no link itself.
         partial: whose folder the link is made in.
         path: where it goes.
         replace: another file may lie there.
@@ -64,14 +64,13 @@ def link(original: Path, partial: Partial, path: Path, *, replace: bool) -> bool
         StorageError: no link can be made.
     """
     _check_free(path, replace=replace)
-    target = original.resolve()
     symbolic = False
     try:
         partial.link.unlink(missing_ok=True)
         try:
-            partial.link.hardlink_to(target)
+            partial.link.hardlink_to(original)
         except OSError:  # another file system, one without links, or a file of somebody else
-            partial.link.symlink_to(target)
+            partial.link.symlink_to(original)
             symbolic = True
         partial.link.replace(path)
         partial.link.unlink(missing_ok=True)  # when both were one file already

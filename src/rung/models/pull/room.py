@@ -27,6 +27,6 @@ def check_room(folder: Path, missing: Iterable[int]) -> None:
     free = shutil.disk_usage(place).free
     if needed and free < needed + MARGIN:
         raise StorageError(
-            f"{needed / 1e9:,.2f} GB are to be fetched and {str(place)!r} has {free / 1e9:,.2f} GB free",
+            f"{needed / 1e6:,.1f} MB are to be fetched and {str(place)!r} has {free / 1e6:,.1f} MB free",
             hint="free some space, or choose a smaller model: rung pick",
         )
