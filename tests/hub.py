@@ -90,6 +90,10 @@ class Request:
     sent: int = 0
 
 
+NOTE = web.RequestKey("note", Request)
+FAULT = web.RequestKey[Fault | None]("fault", object)  # type: ignore[arg-type]  # a union is no class
+
+
 @dataclass(frozen=True)
 class Content:
     """The bytes of one file, in memory or on disk."""
@@ -353,8 +357,9 @@ class Hub:
                 headers.get("Accept-Encoding"),
             )
             self.log.append(note)
-            request["note"] = note
-            request["fault"] = fault = self._fault(request.path)
+            request[NOTE] = note
+            fault = self._fault(request.path)
+            request[FAULT] = fault
             await asyncio.sleep(self.latency_s)
             response: web.StreamResponse
             if fault is not None and fault.mode in _EARLY:
@@ -498,7 +503,7 @@ class Hub:
 
     async def _send(self, request: web.Request, content: Content) -> web.StreamResponse:
         """Answer with a content, whole or a part, and with what is to go wrong."""
-        fault: Fault | None = request["fault"]
+        fault = request[FAULT]
         mode = fault.mode if fault else None
         after = fault.after if fault else 0
         etag = _etag(content, mode)
@@ -517,7 +522,7 @@ class Hub:
             response.headers["Content-Range"] = f"bytes {start + shift}-{end - 1 + shift}/{size}"
         response.content_length = end - start
         await response.prepare(request)
-        note: Request = request["note"]
+        note = request[NOTE]
         note.status = response.status
         if request.method == "HEAD":
             return response
@@ -531,7 +536,7 @@ class Hub:
         pieces: Iterable[bytes],
         fault: Fault | None,
     ) -> None:
-        note: Request = request["note"]
+        note = request[NOTE]
         stops = fault is not None and fault.mode in {Mode.CUT, Mode.STALL}
         for whole in pieces:
             piece = whole

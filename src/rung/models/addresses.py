@@ -36,7 +36,8 @@ def checked_address(text: str) -> str:
     except ValueError as error:
         raise InputError(f"{text!r} is not an address: {error}", hint=_PLAIN) from error
     if parts.username is not None or parts.password is not None or "@" in parts.netloc:
-        raise _refused(text, "has a user name before its host, which hides the host", _PLAIN)
+        masked = text.replace(parts.netloc, f"…@{parts.netloc.rpartition('@')[2]}")  # a password
+        raise _refused(masked, "has a user name before its host, which hides the host", _PLAIN)
     if not _is_host(host):
         raise _refused(text, f"has the host {host!r}, which is not one", _PLAIN)
     if parts.scheme == "http" and not is_here(host):

@@ -1,0 +1,225 @@
+"""Looking models up at Hugging Face, Ollama's registry, plain addresses and on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from hub import (
+    LICENSE_LAYER,
+    MODEL_LAYER,
+    PARAMS_LAYER,
+    PROJECTOR_LAYER,
+    TEMPLATE_LAYER,
+    Fault,
+    Hub,
+    Mode,
+)
+from lookups import read_file, read_headers, resolve
+from rung.errors import InputError, ModelError, SourceError
+from rung.models.reference import parse_reference
+from rung.models.sources.resolved import RemoteFile, Resolved, Role
+
+WEIGHTS = b"GGUF" + bytes(1000)
+SHA = hashlib.sha256(WEIGHTS).hexdigest()
+
+
+def test_hugging_face_pins_commit_size_digest_and_licence(hub: Hub) -> None:
+    """One request tells all that a pin needs."""
+    commit = hub.add_repo(
+        "o/r",
+        {"x-Q4_K_M.gguf": WEIGHTS, "x-Q8_0.gguf": b"eight", "README.md": b"#"},
+        licence="apache-2.0",
+        base_models=["o/base"],
+    )
+    base = f"{hub.url}/o/r/resolve/{commit}"
+    found = resolve("hf:o/r:Q4_K_M")
+    assert found == Resolved(
+        reference=parse_reference("hf:o/r:Q4_K_M"),
+        revision=commit,
+        files=(
+            RemoteFile(
+                name="x-Q4_K_M.gguf",
+                role=Role.WEIGHTS,
+                size=len(WEIGHTS),
+                sha256=SHA,
+                url=f"{base}/x-Q4_K_M.gguf",
+            ),
+        ),
+        others=(
+            RemoteFile(
+                name="x-Q8_0.gguf",
+                role=Role.WEIGHTS,
+                size=5,
+                sha256=hashlib.sha256(b"eight").hexdigest(),
+                url=f"{base}/x-Q8_0.gguf",
+            ),
+        ),
+        licence="apache-2.0",
+        base_models=("o/base",),
+    )
+    assert len(hub.log) == 1
+
+
+def test_an_older_commit_stays_what_it_was(hub: Hub) -> None:
+    """A branch moves, a commit does not."""
+    old = hub.add_repo("o/r", {"x-Q4_K_M.gguf": WEIGHTS})
+    new = hub.add_repo("o/r", {"x-Q4_K_M.gguf": WEIGHTS + b"2"})
+    assert resolve("hf:o/r").revision == new
+    assert resolve(f"hf:o/r@{old}").files[0].sha256 == SHA
+
+
+def test_what_hugging_face_does_not_have_is_said(hub: Hub) -> None:
+    """Repository, revision: each in one sentence with a way on."""
+    hub.add_repo("o/r", {"x-Q4_K_M.gguf": WEIGHTS})
+    with pytest.raises(ModelError, match="hf:o/other does not exist or is private") as caught:
+        resolve("hf:o/other")
+    assert "HF_TOKEN" in (caught.value.hint or "")
+    with pytest.raises(ModelError, match="no branch, tag or commit 'v9'"):
+        resolve("hf:o/r@v9")
+
+
+def test_a_gated_model_says_how_to_get_it(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its facts are public; its bytes need consent and a token, which goes to Hugging Face alone."""
+    hub.add_repo("o/r", {"x-Q4_K_M.gguf": WEIGHTS}, gated=True)
+    found = resolve("hf:o/r")
+    assert found.gated
+    with pytest.raises(ModelError, match="is gated") as caught:
+        read_file(found.files[0])
+    assert "agree to its terms at https://huggingface.co/o/r" in (caught.value.hint or "")
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    with pytest.raises(ModelError, match="is gated") as caught:
+        read_file(found.files[0])
+    assert "hf_wrong" not in f"{caught.value.message} {caught.value.hint}"
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    hub.log.clear()
+    assert read_file(found.files[0])[3] == WEIGHTS
+    sent = {(request.port, request.authorization) for request in hub.log}
+    assert sent == {(hub.port, f"Bearer {hub.token}"), (hub.cdn_port, None)}
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (Fault(Mode.HTML), "does not answer as Hugging Face does"),
+        (Fault(Mode.STATUS, status=503), "failed with status 503"),
+        (Fault(Mode.STATUS, status=429, headers=(("Retry-After", "7"),)), "no more requests"),
+        (Fault(Mode.HANG_UP), "cannot be reached"),
+        (Fault(Mode.REDIRECT, to="http://example.com/x"), "is not encrypted"),
+        (Fault(Mode.REDIRECT, to="/api/models/o/r"), "redirects more than 5 times"),
+    ],
+)
+def test_a_listing_that_goes_wrong_is_said(hub: Hub, fault: Fault, says: str) -> None:
+    """No traceback and no guess, whatever the server answers."""
+    hub.add_repo("o/r", {"x-Q4_K_M.gguf": WEIGHTS})
+    hub.fail(fault, path="/api/", times=9)
+    with pytest.raises(SourceError, match=says):
+        resolve("hf:o/r")
+
+
+def test_a_server_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refused connection names the host."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(SourceError, match=r"'127\.0\.0\.1' cannot be reached"):
+        resolve("hf:o/r", stores=False)
+
+
+@pytest.mark.parametrize("address", ["http://example.com", "nonsense", "https://u:p@example.com"])
+def test_an_endpoint_that_a_token_must_not_go_to_is_refused(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """The variable is checked before anything is sent."""
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    with pytest.raises(InputError, match="HF_ENDPOINT"):
+        resolve("hf:o/r", stores=False)
+
+
+def test_the_registry_of_ollama_pins_the_manifest_and_its_layers(hub: Hub) -> None:
+    """A tag becomes the digest of its manifest; layers become files by what they are for."""
+    layers = [(TEMPLATE_LAYER, b"{{ .Prompt }}"), (MODEL_LAYER, WEIGHTS), (LICENSE_LAYER, b"MIT")]
+    layers += [(PARAMS_LAYER, b"{}"), (PROJECTOR_LAYER, b"p"), ("application/other", b"?")]
+    digest = hub.add_ollama("library/tiny", "1b", layers)
+    found = resolve("ollama:tiny:1b")
+    assert found.revision == digest
+    assert [(file.name, file.role.value) for file in found.files] == [
+        ("tiny-1b.gguf", "weights"),
+        ("tiny-1b.template", "template"),
+        ("tiny-1b.license", "licence"),
+        ("tiny-1b.params.json", "parameters"),
+        ("tiny-1b-mmproj.gguf", "projector"),
+    ]
+    assert (found.files[0].sha256, found.files[0].size) == (SHA, len(WEIGHTS))
+    assert read_file(found.files[0])[3] == WEIGHTS
+    assert resolve(f"ollama:tiny@{digest}").revision == digest
+
+
+def test_a_wrong_manifest_is_refused(hub: Hub) -> None:
+    """Other bytes than the digest asked for, digests that are none, no weights, no JSON."""
+    digest = hub.add_ollama("library/t", "a", [(MODEL_LAYER, WEIGHTS)])
+    hub.set_manifest("library/t", digest, hub.manifest("library/t", "a") + b" ")
+    with pytest.raises(SourceError, match="has the digest"):
+        resolve(f"ollama:t@{digest}")
+    hub.set_manifest(
+        "library/t", "b", hub.manifest("library/t", "a").replace(b'"sha256:', b'"md5:')
+    )
+    with pytest.raises(SourceError, match="cannot be read"):
+        resolve("ollama:t:b")
+    hub.set_manifest("library/t", "c", json.dumps({"schemaVersion": 2, "layers": []}).encode())
+    with pytest.raises(ModelError, match="holds no weights"):
+        resolve("ollama:t:c")
+    hub.set_manifest("library/t", "d", b"<html>")
+    with pytest.raises(SourceError, match="cannot be read"):
+        resolve("ollama:t:d")
+    with pytest.raises(ModelError, match="has no 'ollama:library/t:e'"):
+        resolve("ollama:t:e")
+
+
+def test_a_plain_address_is_pinned_by_its_entity_tag(hub: Hub) -> None:
+    """Its size is known from one byte; a weak tag stands for nothing."""
+    address = hub.add_file("x.gguf", WEIGHTS)
+    found = resolve(address)
+    assert (found.revision, found.files[0].size) == (f'"{SHA}"', len(WEIGHTS))
+    assert found.files[0].sha256 is None
+    assert hub.bytes_served == 1
+    hub.fail(Fault(Mode.WEAK_ETAG))
+    assert resolve(address).revision == ""
+    hub.fail(Fault(Mode.IGNORE_RANGE))
+    assert resolve(address).files[0].size == len(WEIGHTS)
+
+
+def test_an_address_without_a_model_is_said(hub: Hub) -> None:
+    """Nothing there, a page to sign in, or another host, each by name."""
+    with pytest.raises(ModelError, match="there is nothing at"):
+        resolve(f"{hub.url}/files/x.gguf")
+    address = hub.add_file("x.gguf", WEIGHTS)
+    hub.fail(Fault(Mode.HTML))
+    with pytest.raises(SourceError, match="with a web page"):
+        resolve(address)
+    hub.add_repo("o/r", {"x.gguf": WEIGHTS})
+    hub.fail(Fault(Mode.REDIRECT, to=f"http://localhost:{hub.cdn_port}/cdn/{SHA}"))
+    assert resolve(address).notes == ("127.0.0.1 hands over to localhost, which serves the bytes",)
+
+
+def test_a_file_of_this_machine_needs_no_server(tmp_path: Path) -> None:
+    """It is read where it lies, its parts beside it; a missing one is named."""
+    parts = [tmp_path / f"x-{n:05}-of-00002.gguf" for n in (1, 2)]
+    parts[0].write_bytes(WEIGHTS)
+    with pytest.raises(ModelError, match=r"x-00002-of-00002\.gguf"):
+        resolve(str(parts[0]))
+    parts[1].write_bytes(b"2")
+    found = resolve(str(parts[1]))
+    assert [file.path for file in found.files] == parts
+    assert read_file(found.files[0], start=4)[3] == WEIGHTS[4:]
+    with pytest.raises(ModelError) as caught:
+        resolve("owner/repo")
+    assert caught.value.hint == "for a repository of Hugging Face write hf:owner/repo"
+
+
+def test_a_file_that_is_no_model_has_no_header(hub: Hub) -> None:
+    """What is named is found; what it holds is judged when it is read."""
+    hub.add_repo("o/r", {"x-Q4_K_M.gguf": b"PK\x03\x04" + bytes(100)})
+    with pytest.raises(ModelError, match="is not a GGUF file"):
+        read_headers("hf:o/r")
