@@ -13,7 +13,7 @@ from typing import NamedTuple
 from rung.blocking import run_blocking
 from rung.models.fit.measured import model_key
 from rung.models.fit.model import Model, model_of
-from rung.models.fit.remedies import requantised
+from rung.models.fit.quants import requantised
 from rung.models.header import Header
 from rung.models.reference import Origin, Reference, parse_reference
 from rung.models.shards import part_names, read_model

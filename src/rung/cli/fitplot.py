@@ -80,9 +80,9 @@ def plot(rows: Sequence[Row]) -> str:
     frame = Frame.of(spans, (0.0, top), height=_HEIGHT, top=TOP + _HEAD, log_x=True)
     lines = [
         _needed(frame, rows, [sizes[number] for sizes in needs], number)
-        for number in range(len(first.estimates))
+        for number in range(len(rows[0].estimates))
     ]
-    counts = [one.run.slots for one in first.estimates]
+    counts = [one.run.slots for one in rows[0].estimates]
     return drawing(
         axes(
             frame,

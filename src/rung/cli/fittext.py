@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from rung.models.fit.demand import WEIGHTS, Part
 from rung.models.fit.estimate import Budget, Estimate
 from rung.models.fit.remedies import Remedy
 from rung.models.fit.run import Run
 from rung.models.fit.speed import Speed
 from rung.models.fit.sweep import Row
-from rung.models.fit.tags import Amount
 from rung.models.fit.verdict import Verdict
 from rung.models.hardware.machine import DeviceKind, Machine
 from rung.quantities import counted
@@ -40,8 +40,8 @@ def described(answer: Estimate, machine: Machine, remedies: Sequence[Remedy], ev
     for budget in answer.budgets:
         lines += [*_device(answer, budget, evidence), ""]
     if answer.speed is not None:
-        lines += [_line("speed", _rate(answer.speed), "estimate", _speed_note(answer.speed))]
-    lines += [_line("", "", "", "prompts: unknown until measured")] if answer.speed else []
+        lines += [_line("speed", _span(answer.speed), "rule", _speed_note(answer.speed))]
+        lines += [_line("prompts", "", "unknown", "how fast they are read is known once measured")]
     lines += [f"  note: {note}" for note in (*answer.notes, *machine.notes)]
     if remedies:
         lines += ["", *_helping(remedies)]
@@ -52,9 +52,10 @@ def headline(answer: Estimate) -> str:
     """The verdict, with how much of what it takes."""
     budget = answer.tightest
     most = "at most " if answer.at_most else ""
-    of = f"{most}{memory(budget.needed)} of {memory(budget.available)} free on {budget.device}"
+    where = "" if len(answer.budgets) == 1 else f" on {budget.device}"
+    of = f"{most}{memory(budget.needed)} of {memory(budget.available)} free{where}"
     if answer.verdict is Verdict.NO:
-        said = f"{most}{memory(budget.needed)} would be needed on {budget.device}, {memory(budget.available)} are free"
+        said = f"{most}{memory(budget.needed)} would be needed{where}, {memory(budget.available)} are free"
     elif answer.verdict is Verdict.SPILLS:
         layers = f"{answer.layers_on_card} of {counted(answer.layers, 'layer')} on the card"
         said = f"{layers}, the rest in the host's memory; {of} would be used"
@@ -103,29 +104,30 @@ def _device(answer: Estimate, budget: Budget, evidence: str) -> Iterator[str]:
         )
     for part in answer.parts:
         if part.device == budget.device:
-            note = part.amount.note or (evidence if part.what == "weights" else "")
-            yield _line(part.what, memory(part.amount.bytes), _tag(part.amount), note)
+            yield _line(part.what, memory(part.amount.bytes), part.amount.tag, _why(part, evidence))
 
 
 def _line(what: str, size: str, tag: str, note: str) -> str:
     return f"  {what:<17}{size:>11}   {tag:<10}{note}".rstrip()
 
 
-def _tag(amount: Amount) -> str:
-    return f"{amount.tag}, ?" if amount.low_confidence else str(amount.tag)
+def _why(part: Part, evidence: str) -> str:
+    """What is known of a figure beside its tag."""
+    note = part.amount.note or (evidence if part.what == WEIGHTS else "")
+    return f"low confidence: {note}" if part.amount.low_confidence else note
 
 
-def _rate(speed: Speed) -> str:
-    if speed.high < 10:
-        return f"{speed.low:.1f}–{speed.high:.1f}"
-    return f"{speed.low:,.0f}–{speed.high:,.0f}"
+def _span(speed: Speed) -> str:
+    return f"{_number(speed.low)}–{_number(speed.high)}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if value < 10 else f"{value:,.0f}"
 
 
 def _speed_note(speed: Speed) -> str:
-    return (
-        f"tokens a second, ±{speed.band:.0%} around {speed.tokens_per_s:.3g}, {speed.full_tokens_per_s:.3g} with a "
-        f"full context; {speed.basis}"
-    )
+    full = _number(speed.full_tokens_per_s)
+    return f"tokens a second ±{speed.band:.0%}, {full} with a full context; {speed.basis}"
 
 
 def _helping(remedies: Sequence[Remedy]) -> Iterator[str]:

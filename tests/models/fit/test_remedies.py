@@ -8,7 +8,8 @@ import pytest
 from fit_parts import GIB, MIB, a_model, card, host, machine
 from rung.models.fit.estimate import Verdict, estimate
 from rung.models.fit.model import Model
-from rung.models.fit.remedies import Lever, Remedy, quant_caution, remedies, requantised
+from rung.models.fit.quants import quant_caution, requantised
+from rung.models.fit.remedies import Lever, Remedy, remedies
 from rung.models.fit.run import Run
 from rung.models.hardware.machine import Machine
 
@@ -86,16 +87,16 @@ def test_the_best_verdict_comes_first_and_then_what_costs_least() -> None:
 
 def test_another_quantisation_of_the_repository_is_offered_with_its_caution() -> None:
     """The next smaller one, and the first that fits."""
-    model = a_model(file_type="Q4_K_M")
+    model = a_model(file_type="Q5_K_M")
     total = model.weights.total
     quants = [
         requantised(model, label, int(total * share))
-        for label, share in (("Q8_0", 1.8), ("Q3_K_M", 0.8), ("Q2_K", 0.55))
+        for label, share in (("Q8_0", 1.8), ("Q3_K_S", 0.9), ("Q2_K", 0.5))
     ]
     run = Run(context=4096)
     where = short_by(0.2, run, model)
     found = steps(remedies(model, run, where, quants=quants), Lever.QUANT)
-    assert [remedy.label for remedy in found] == ["Q3_K_M", "Q2_K"]
+    assert [remedy.label for remedy in found] == ["Q3_K_S", "Q2_K"]
     assert [remedy.verdict for remedy in found] == [Verdict.NO, Verdict.FITS]
     assert found[0].caution == "below 4 bits: evaluate on your edge cases first"
     assert "below 3 bits" in found[1].caution

@@ -84,7 +84,7 @@ def _parts(
         amounts = {
             WEIGHTS: _weights(model, place),
             REPACKED: _repacked(model, place, rules),
-            CACHE: _share(cache, cache_by_layer, place),
+            CACHE: _noted(_share(cache, cache_by_layer, place), model, run, rules),
             STATE: _share(state, state_by_layer, place),
             CHECKPOINTS: _checkpoints(model, run, rules, state_by_layer) if first else NOTHING,
             COMPUTE: working,
@@ -122,6 +122,16 @@ def _share(amount: Amount, per_layer: Sequence[int], place: Place) -> Amount:
     """What of an amount over all layers falls to those of one place."""
     size = sum(per_layer[number] for number in place.layers)
     return msgspec.structs.replace(amount, bytes=size)
+
+
+def _noted(amount: Amount, model: Model, run: Run, rules: Rules) -> Amount:
+    """The same with what a token takes, where there is nothing else to say."""
+    layers = [layer for layer in model.shape.layers if layer.owns_cache]
+    token = sum(token_bytes(model.shape, layer, run, rules) for layer in layers)
+    windows = sum(1 for layer in layers if layer.window) if rules.window_cache else 0
+    looking_back = f", {windows} of them only as far as their window" if windows else ""
+    said = f"{token / 1024:,.4g} KiB a token over {len(layers)} layers{looking_back}"
+    return amount if amount.note else msgspec.structs.replace(amount, note=said)
 
 
 def _checkpoints(model: Model, run: Run, rules: Rules, state_by_layer: Sequence[int]) -> Amount:

@@ -74,8 +74,9 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tightest(self) -> Budget:
-        """The device with the least room left."""
-        return min(self.budgets, key=lambda budget: budget.headroom)
+        """The device that fits worst; of several alike, the one with the least room left."""
+        order = tuple(Verdict)
+        return min(self.budgets, key=lambda one: (-order.index(one.verdict), one.headroom))
 
     @property
     def headroom(self) -> int:
@@ -148,7 +149,7 @@ def estimate(
         budgets=best.budgets,
         layers=offloadable(model),
         layers_on_card=best.on_cards,
-        notes=tuple(_notes(model, best)),
+        notes=tuple(_notes(model, run, best)),
         speed=_speed(model, run, best),
     )
 
@@ -188,7 +189,10 @@ def _largest(laid: Callable[[int], _Laid], most: int) -> _Laid:
     return best
 
 
-def _notes(model: Model, laid: _Laid) -> Iterator[str]:
+def _notes(model: Model, run: Run, laid: _Laid) -> Iterator[str]:
+    trained, slots = model.shape.context_length, 1 if run.unified else run.slots
+    if trained and run.context // slots > trained:
+        yield f"the model was trained for {trained:,} tokens, of which a slot has more"
     if not model.shape.known:
         yield (
             f"the architecture {model.shape.architecture!r} is not known: every layer is taken to attend to the whole "
