@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from locked import artefact
-from signed import keys, library_missing, sign
 
 from rung.errors import GateError, InputError
 from rung.models.lock.record import Artefact, LockedFile, Verified
 from rung.models.lock.signing import Signer, check_signature
+from signatures import keys, library_missing, sign
 
 needs_library = pytest.mark.skipif(
     library_missing() is not None, reason=f"model-signing: {library_missing()}"

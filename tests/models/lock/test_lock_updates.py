@@ -1,0 +1,214 @@
+"""What a publisher changed is told without fetching weights; a source that does not answer is said so."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gguf_models import CHATML, tiny_model
+from hub import MODEL_LAYER, TEMPLATE_LAYER, Fault, Hub, Mode
+from rung.models.header import read_header
+from rung.models.lock.changes import Part
+from rung.models.lock.pinning import artefact_of, local_artefact
+from rung.models.lock.record import Artefact, LockedFile, Verified
+from rung.models.lock.updates import State, Update, updates
+from rung.models.reference import parse_reference
+from rung.models.sources.opening import Sources
+from rung.models.sources.resolved import Resolved, Role
+
+REPO = "someone/tiny-GGUF"
+SOURCE = f"hf:{REPO}:Q4_K_M"
+FILE = "tiny-Q4_K_M.gguf"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """Servers, and a home of its own."""
+    monkeypatch.setenv("RUNG_HOME", str(tmp_path / "home"))
+    with Hub() as servers:
+        servers.use(monkeypatch)
+        yield servers
+
+
+def pin(source: str, path: Path) -> Artefact:
+    """A pin of what a reference names now, with its weights at `path`."""
+
+    async def scene() -> Artefact:
+        async with Sources(stores=False) as sources:
+            resolved = await sources.resolve(parse_reference(source))
+        files = tuple(
+            LockedFile(
+                role=file.role.value,
+                path=path.name if file.role is Role.WEIGHTS else f"{path.name}.{file.role}",
+                size=file.size or 0,
+                sha256=file.sha256 or "",
+                verified=Verified.PUBLISHER,
+            )
+            for file in resolved.files
+        )
+        return artefact_of(resolved, files, [read_header(path)], root=path.parent)
+
+    return asyncio.run(scene())
+
+
+def asked(*artefacts: Artefact) -> tuple[Update, ...]:
+    """What became of them."""
+
+    async def scene() -> tuple[Update, ...]:
+        async with Sources(stores=False) as sources:
+            return await updates(artefacts, sources)
+
+    return asyncio.run(scene())
+
+
+def published(hub: Hub, root: Path, **facts: Any) -> Artefact:  # Any: arguments of tiny_model
+    """A model on the hub, pinned."""
+    path = tiny_model(root / FILE, **facts)
+    hub.add_repo(REPO, {FILE: path.read_bytes()}, licence="apache-2.0")
+    return pin(SOURCE, path)
+
+
+def test_a_reference_that_names_the_same_is_current(hub: Hub, tmp_path: Path) -> None:
+    """One request, nothing read."""
+    artefact = published(hub, tmp_path)
+    (found,) = asked(artefact)
+    assert (found.state, found.parts) == (State.CURRENT, ())
+    assert hub.requests_for("/cdn/") == []
+
+
+def test_another_commit_with_the_same_file_changed_nothing(hub: Hub, tmp_path: Path) -> None:
+    """A new README, most often."""
+    artefact = published(hub, tmp_path)
+    now = hub.add_repo(
+        REPO,
+        {FILE: (tmp_path / FILE).read_bytes(), "README.md": b"new"},
+        licence="apache-2.0",
+    )
+    (found,) = asked(artefact)
+    assert (found.state, found.parts, found.revision) == (State.REVISION, (), now)
+    assert hub.requests_for("/cdn/") == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "parts"),
+    [
+        ({"template": CHATML + "{# mended #}"}, {Part.TEMPLATE}),
+        ({"template": None}, {Part.TEMPLATE}),
+        ({"extra": {"tokenizer.ggml.pre": "llama-bpe"}}, {Part.TOKENIZER}),
+        ({"extra": {"general.author": "me"}}, {Part.METADATA}),
+        ({"seed": 1}, {Part.WEIGHTS}),
+        ({"seed": 1, "template": "{{ x }}"}, {Part.WEIGHTS, Part.TEMPLATE}),
+        ({"layers": 1}, {Part.TENSORS, Part.METADATA}),
+    ],
+)
+def test_it_says_which_part_the_publisher_changed(
+    hub: Hub, tmp_path: Path, facts: Mapping[str, Any], parts: set[Part]
+) -> None:
+    """And reads no more of the file than its header and some slices."""
+    artefact = published(hub, tmp_path, dim=512)
+    other = tiny_model(tmp_path / "other.gguf", **{"dim": 512} | dict(facts))
+    hub.add_repo(REPO, {FILE: other}, licence="apache-2.0")
+    (found,) = asked(artefact)
+    assert (found.state, set(found.parts), found.sampled) == (
+        State.CHANGED,
+        parts,
+        Part.TENSORS not in parts,
+    )
+    assert (found.template is not None) == (
+        Part.TEMPLATE in parts and facts["template"] is not None
+    )
+
+
+def test_another_licence_is_told(hub: Hub, tmp_path: Path) -> None:
+    """Of the same weights."""
+    artefact = published(hub, tmp_path)
+    hub.add_repo(
+        REPO, {FILE: (tmp_path / FILE).read_bytes(), "LICENSE": b"no"}, licence="cc-by-nc-4.0"
+    )
+    (found,) = asked(artefact)
+    assert (found.state, found.parts, found.licence) == (
+        State.CHANGED,
+        (Part.LICENCE,),
+        "cc-by-nc-4.0",
+    )
+
+
+def test_a_tag_of_a_registry_is_asked_after(hub: Hub, tmp_path: Path) -> None:
+    """The weights are the same layer, the template is another one."""
+    path = tiny_model(tmp_path / "tiny-latest.gguf")
+    layers = [(MODEL_LAYER, path.read_bytes()), (TEMPLATE_LAYER, b"{{ .Prompt }}")]
+    hub.add_ollama("library/tiny", "latest", layers)
+    artefact = pin("ollama:tiny", path)
+    assert [each.state for each in asked(artefact)] == [State.CURRENT]
+    hub.add_ollama("library/tiny", "latest", [layers[0], (TEMPLATE_LAYER, b"{{ .System }}")])
+    (found,) = asked(artefact)
+    assert (found.state, found.parts) == (State.CHANGED, (Part.FILES,))
+
+
+def test_an_address_is_asked_after_by_its_etag(hub: Hub, tmp_path: Path) -> None:
+    """Where the server gives a strong one; else there is nothing to compare."""
+    path = tiny_model(tmp_path / FILE)
+    source = hub.add_file(FILE, path.read_bytes())
+    artefact = pinned_address(source, path)
+    assert artefact.revision
+    assert [each.state for each in asked(artefact)] == [State.CURRENT]
+    hub.add_file(FILE, tiny_model(tmp_path / "o.gguf", template="{{ x }}").read_bytes())
+    (found,) = asked(artefact)
+    assert (found.state, found.parts) == (State.CHANGED, (Part.TEMPLATE,))
+    plain = Artefact(
+        **{name: getattr(artefact, name) for name in Artefact.__struct_fields__} | {"revision": ""}
+    )
+    (unknown,) = asked(plain)
+    assert unknown.state is State.UNANSWERABLE
+
+
+def pinned_address(source: str, path: Path) -> Artefact:
+    """A pin of a file of the plain web server, whose digest is computed here."""
+
+    async def resolved() -> Resolved:
+        async with Sources(stores=False) as sources:
+            return await sources.resolve(parse_reference(source))
+
+    file = LockedFile(
+        role="weights",
+        path=path.name,
+        size=path.stat().st_size,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        verified=Verified.COMPUTED,
+    )
+    return artefact_of(asyncio.run(resolved()), (file,), [read_header(path)], root=path.parent)
+
+
+def test_each_model_has_its_own_answer(hub: Hub, tmp_path: Path) -> None:
+    """A file has no publisher, a repository may be gone, a server may be down; the others are asked all the same."""
+    artefact = published(hub, tmp_path)
+    local = local_artefact(FILE, tmp_path)
+    facts = {name: getattr(artefact, name) for name in Artefact.__struct_fields__}
+    gone = Artefact(**facts | {"source": "hf:someone/else:Q4_K_M"})
+    down = Artefact(**facts | {"source": "ollama:tiny:down"})
+    hub.fail(Fault(Mode.STATUS, status=500), times=99, path="/v2/")
+    found = asked(artefact, local, gone, down)
+    assert [each.state for each in found] == [
+        State.CURRENT,
+        State.UNANSWERABLE,
+        State.GONE,
+        State.UNREACHABLE,
+    ]
+    assert all(each.reason for each in found[1:])
+
+
+def test_a_server_that_gives_no_parts_of_files_leaves_the_weights_uncompared(
+    hub: Hub, tmp_path: Path
+) -> None:
+    """The header is read all the same, and the answer says what it rests on."""
+    artefact = published(hub, tmp_path)
+    other = tiny_model(tmp_path / "other.gguf", template="{{ x }}")
+    hub.add_repo(REPO, {FILE: other}, licence="apache-2.0")
+    hub.fail(Fault(Mode.IGNORE_RANGE), times=99)
+    (found,) = asked(artefact)
+    assert (found.parts, found.sampled) == ((Part.TEMPLATE,), False)
