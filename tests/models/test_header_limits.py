@@ -11,7 +11,8 @@ import pytest
 
 from malformed.contradictory_cases import CONTRADICTORY, contradictory_cases
 from malformed.gguf_cases import GGUF, gguf_cases
-from malformed.safetensors_cases import SAFETENSORS, safetensors_cases
+from malformed.gguf_parts import TEXT, array, gguf, tensor, text, word
+from malformed.safetensors_cases import SAFETENSORS, safetensors, safetensors_cases
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and /proc as on Linux")
 
@@ -67,6 +68,33 @@ def test_every_malformed_file_is_refused_within_200_mb(tmp_path: Path) -> None:
         if case.sentence not in said.get(str(path), "")
     }
     assert wrong == {}
+    assert peak < LIMIT
+
+
+def longest(folder: Path) -> list[Path]:
+    """Write headers that are right and as long as any may be, each in another way."""
+    count = 2_000_000
+    texts = array("a", TEXT, count, text("x" * 24) * count)
+    tensors = [tensor(f"{number:050}", offset=32 * number) for number in range(99_999)]
+    short = [array(str(key), TEXT, 4000, text("y" * 60) * 4000) for key in range(49)]
+    wide = [word(str(key), "x" * (3 << 20) + "😀") for key in range(5)]
+    notes = {f"{number:010}": "é" for number in range(490_000)}
+    files = {
+        "texts.gguf": gguf([texts]),
+        "tensors.gguf": gguf([], tensors),
+        "short.gguf": gguf(short),
+        "wide.gguf": gguf(wide),
+        "notes.safetensors": safetensors({"__metadata__": notes}),
+    }
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return [folder / name for name in files]
+
+
+def test_the_longest_headers_are_read_within_200_mb(tmp_path: Path) -> None:
+    """Two million texts, a hundred thousand tensors, texts that take four bytes a letter."""
+    said, peak = refusals(longest(tmp_path))
+    assert said == {}
     assert peak < LIMIT
 
 

@@ -146,9 +146,11 @@ class BoundedReader:
         if self._skipped_texts > SKIPPED_TEXTS:
             raise self.damaged(f"has more than {SKIPPED_TEXTS:,} texts in its header")
         held, at, length = self._held, self.at, _COUNT.unpack_from
+        last = len(held) - _COUNT.size
         for _ in range(count):  # written out: a vocabulary has hundreds of thousands
-            if at + _COUNT.size > len(held):
+            if at > last:
                 self._hold(at + _COUNT.size)
+                last = len(held) - _COUNT.size
             at += _COUNT.size + length(held, at)[0]
         self.skip(at - self.at)
 

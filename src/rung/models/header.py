@@ -190,7 +190,7 @@ def _tensor(reader: BoundedReader) -> Tensor:
         raise reader.damaged(
             f"has a tensor {name!r} with {dimensions:,} dimensions, not 1 to {MAX_DIMENSIONS}"
         )
-    shape = tuple(reader.count() for _ in range(dimensions))
+    shape = tuple(map(int, reader.numbers("Q", dimensions)))
     number = int(reader.number("I"))
     try:
         kind = TensorType(number)

@@ -20,8 +20,9 @@ from rung.models.strictjson import LARGEST, Json, Malformed, parse_object, short
 HEADER_BYTES = 16 * 1024 * 1024
 """Longest header accepted. The format allows 100 MB, which as objects would take gigabytes; the largest public models
 have less than 2 MB."""
-MAX_VALUES = 1_000_000
-"""Commas, braces and brackets accepted, which bound the objects that a header becomes; a tensor has about eight."""
+MAX_VALUES = 500_000
+"""Commas, braces and brackets accepted, which bound the objects that a header becomes; a tensor has about eight and the
+largest public files have some thousand tensors."""
 MAX_DIMENSIONS = 16
 MAX_NAME = 512
 """Characters of a tensor's name."""
