@@ -15,9 +15,6 @@ from rung.errors import RungError
 from rung.models.lock.file import LOCK_NAME, read_lock
 from signatures import keys, library_missing, sign
 
-sys.path.append(str(Path(__file__).parents[1] / "models" / "lock"))
-from signed import keys, library_missing, sign
-
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
