@@ -1,0 +1,245 @@
+"""What `rung pick` says: the order and its reasons for people, the same facts for machines."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from rung.models.catalog.benchmarks import (
+    DISCRIMINATING,
+    Standing,
+    benchmark_name,
+    standing,
+    telling,
+    why_saturated,
+)
+from rung.models.catalog.candidates import Candidate, Excluded, Wishes
+from rung.models.catalog.entries import Catalog, Entry, Score
+from rung.models.catalog.quantisation import WHY_STOP, WHY_USUAL
+from rung.models.catalog.ranking import Ranked
+from rung.models.hardware.machine import Machine
+from rung.quantities import counted
+
+_SHOWN = 8
+_GIB = 1024**3
+_WIDTH = 140
+
+PROVE = "prove it on your data: rung eval (until that verb is there: rung calibrate)"
+
+_OWN_MODEL = (
+    "for classify, first try the student: a linear model trained on your own labels in seconds"
+    " (rung train), certified like any other"
+)
+
+
+def describe(
+    kind: str,
+    known: Catalog,
+    machine: Machine,
+    wishes: Wishes,
+    ranked: Sequence[Ranked],
+    left_out: Sequence[Excluded],
+    *,
+    everything: bool,
+) -> str:
+    """The answer, why, what was left out, and what to do next."""
+    shown = ranked if everything else ranked[:_SHOWN]
+    lines = [_headline(kind, known, machine, wishes, ranked)]
+    if shown:
+        lines += ["", _table(shown, wishes), "", "why in this order", *_reasons(shown)]
+        if len(shown) < len(ranked):
+            lines.append(f"  and {len(ranked) - len(shown)} more: --all shows them")
+        lines += ["", "telling scores (compare only within one harness)", *_scores(shown)]
+    lines += ["", *_left_out(left_out, everything=everything)]
+    lines += [f"quantisation  {WHY_USUAL}", f"              {WHY_STOP}"]
+    if kind == "classify":
+        lines.append(f"student       {_OWN_MODEL}")
+    lines += [f"{label:<13} {text}" for label, text in _next(ranked)]
+    return "\n".join(lines)
+
+
+def facts(
+    kind: str,
+    known: Catalog,
+    machine: Machine,
+    wishes: Wishes,
+    ranked: Sequence[Ranked],
+    left_out: Sequence[Excluded],
+) -> dict[str, object]:
+    """The same for machines."""
+    return {
+        "format": 1,
+        "kind": kind,
+        "catalogue": known.dated,
+        "machine": machine,
+        "wishes": wishes,
+        "ranked": [_fact(place, item) for place, item in enumerate(ranked, 1)],
+        "left_out": [
+            {"name": item.entry.name, "kind": item.kind, "why": item.why} for item in left_out
+        ],
+        "telling_benchmarks": telling(kind),
+        "discriminating_benchmarks": DISCRIMINATING,
+        "next": PROVE,
+    }
+
+
+def _fact(place: int, item: Ranked) -> dict[str, object]:
+    candidate = item.candidate
+    entry = candidate.entry
+    return {
+        "place": place,
+        "name": entry.name,
+        "reference": entry.reference(candidate.choice.name),
+        "quantisation": candidate.choice,
+        "parameters": entry.parameters,
+        "estimate": candidate.estimate,
+        "licence": entry.licence,
+        "licence_kind": entry.licence_kind,
+        "languages": entry.languages,
+        "languages_claimed": entry.languages_claimed,
+        "languages_unlisted": candidate.unlisted,
+        "released": entry.released,
+        "because": item.because,
+        "compared": item.compared,
+        "scores": [
+            msgspec.structs.asdict(score) | {"standing": standing(benchmark_name(score))}
+            for score in entry.scores
+        ],
+        "size_source": entry.size_source,
+        "sources": entry.sources,
+        "recalled": entry.recalled,
+        "notes": entry.notes,
+    }
+
+
+def _headline(
+    kind: str, known: Catalog, machine: Machine, wishes: Wishes, ranked: Sequence[Ranked]
+) -> str:
+    where = f"{machine.name}, {machine.host.available / _GIB:.1f} GiB free"
+    if machine.cards:
+        where += f", {machine.cards[0].name} with {machine.cards[0].available / _GIB:.1f} GiB free"
+    return (
+        f"{len(ranked)} of {counted(len(known.models), 'model')} for {kind} on {where}"
+        f" · {wishes.context:,} tokens, 1 slot, KV f16 · catalogue of {known.dated}"
+    )
+
+
+def _table(shown: Sequence[Ranked], wishes: Wishes) -> str:
+    table = Table(box=None, pad_edge=False, header_style="")
+    for name in ("", "model", "", "takes", "verdict", "tok/s", "licence", "released"):
+        table.add_column(name, justify="right" if name in {"", "takes", "tok/s"} else "left")
+    if wishes.languages:
+        table.add_column("languages")
+    for place, item in enumerate(shown, 1):
+        candidate = item.candidate
+        table.add_row(
+            str(place),
+            candidate.entry.name,
+            candidate.choice.name,
+            f"{candidate.estimate.needed / _GIB:.1f} GiB",
+            candidate.estimate.verdict.value,
+            _speed(candidate),
+            candidate.entry.licence,
+            candidate.entry.released,
+            *([_languages(candidate)] if wishes.languages else []),
+        )
+    text = io.StringIO()
+    Console(file=text, width=_WIDTH, color_system=None).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
+
+
+def _speed(candidate: Candidate) -> str:
+    speed = candidate.estimate.speed
+    if speed is None:
+        return "unknown"
+    digits = 0 if speed.low >= 3 else 1
+    return f"{speed.low:.{digits}f}–{speed.high:.{digits}f}"
+
+
+def _languages(candidate: Candidate) -> str:
+    if not candidate.unlisted:
+        return "listed"
+    claim = candidate.entry.languages_claimed
+    return f"{', '.join(candidate.unlisted)} not listed, its publisher claims {claim}"
+
+
+def _reasons(shown: Sequence[Ranked]) -> list[str]:
+    """One line for each place but the last of all."""
+    return [
+        f"  {place:>2}  {item.candidate.entry.name}: {item.because}"
+        for place, item in enumerate(shown, 1)
+        if item.because
+    ]
+
+
+def _scores(shown: Sequence[Ranked]) -> list[str]:
+    """The benchmarks that still discriminate by model, then what is known of nobody, then what counts for nothing."""
+    lines = []
+    seen: set[str] = set()
+    saturated: set[str] = set()
+    for item in shown:
+        entry = item.candidate.entry
+        told = [score for score in entry.scores if _standing(score) is Standing.DISCRIMINATING]
+        saturated |= {
+            benchmark_name(score)
+            for score in entry.scores
+            if _standing(score) is Standing.SATURATED
+        }
+        seen |= {benchmark_name(score) for score in told}
+        if told:
+            lines.append(f"  {entry.name:<24} {' · '.join(_score(score) for score in told)}")
+    unknown = [name for name in DISCRIMINATING if name not in seen]
+    if unknown:
+        lines.append(f"  {'not known of any':<24} {', '.join(unknown)}")
+    if saturated:
+        worst = [name for name in ("MMLU", "HumanEval", "GSM8K") if name in saturated]
+        reasons = "; ".join(f"{name}: {why_saturated(name)}" for name in worst)
+        lines.append(f"  {'not counted':<24} {reasons or ', '.join(sorted(saturated))}")
+    return lines
+
+
+def _standing(score: Score) -> Standing:
+    return standing(benchmark_name(score))
+
+
+def _score(score: Score) -> str:
+    setting = f", {score.setting}" if score.setting else ""
+    recalled = ", recalled" if score.recalled else ""
+    return f"{benchmark_name(score)} {score.value:g} ({score.harness}{setting}{recalled})"
+
+
+def _left_out(left_out: Sequence[Excluded], *, everything: bool) -> list[str]:
+    if not left_out:
+        return []
+    if everything:
+        return ["left out", *(f"  {item.entry.name}: {item.why}" for item in left_out), ""]
+    counts = Counter(item.kind for item in left_out)
+    return [f"left out      {' · '.join(f'{number} by {kind}' for kind, number in counts.items())}"]
+
+
+def _next(ranked: Sequence[Ranked]) -> list[tuple[str, str]]:
+    if not ranked:
+        return []
+    first = ranked[0].candidate
+    lines = []
+    if (small := _small(ranked)) is not None:
+        lines.append(
+            (
+                "as a ladder",
+                f"{small.name} below {first.entry.name}: the small one answers what it is sure of",
+            )
+        )
+    lines.append(("next", f"rung pull {first.entry.reference(first.choice.name)}"))
+    return [*lines, ("", PROVE)]
+
+
+def _small(ranked: Sequence[Ranked]) -> Entry | None:
+    """The best placed model of at most a quarter of the first one's size."""
+    most = ranked[0].candidate.entry.parameters / 4
+    small = (item.candidate.entry for item in ranked if item.candidate.entry.parameters <= most)
+    return next(small, None)
