@@ -111,14 +111,13 @@ class BoundedReader:
 
     def number(self, letter: str) -> Number:
         """The next number, `letter` as in `struct`."""
-        return self.numbers(letter, 1)[0]
+        return self.numbers(letter)[0]
 
-    def numbers(self, letter: str, count: int) -> tuple[Number, ...]:
-        """The next `count` numbers, `letter` as in `struct`."""
-        layout = f"<{count}{letter}"
-        values: tuple[Number, ...] = struct.unpack_from(
-            layout, self._held, self.skip(struct.calcsize(layout))
-        )
+    def numbers(self, layout: str) -> tuple[Number, ...]:
+        """The next numbers, `layout` as in `struct` (`4Q`), packed without gaps."""
+        form = "<" + layout
+        start = self.skip(struct.calcsize(form))
+        values: tuple[Number, ...] = struct.unpack_from(form, self._held, start)
         return values
 
     def text(self) -> str:

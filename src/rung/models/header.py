@@ -190,8 +190,8 @@ def _tensor(reader: BoundedReader) -> Tensor:
         raise reader.damaged(
             f"has a tensor {name!r} with {dimensions:,} dimensions, not 1 to {MAX_DIMENSIONS}"
         )
-    shape = tuple(map(int, reader.numbers("Q", dimensions)))
-    number = int(reader.number("I"))
+    *lengths, number, start = map(int, reader.numbers(f"{dimensions}QIQ"))
+    shape = tuple(lengths)
     try:
         kind = TensorType(number)
     except ValueError:
@@ -202,7 +202,7 @@ def _tensor(reader: BoundedReader) -> Tensor:
         )
     if math.prod(shape) > MAX_ELEMENTS:
         raise reader.damaged(f"has a tensor {name!r} of more elements than 64 bits count: {shape}")
-    return Tensor(name, shape, kind, reader.count())
+    return Tensor(name, shape, kind, start)
 
 
 def _placed(reader: BoundedReader, infos: Sequence[Tensor], alignment: int) -> tuple[Tensor, ...]:

@@ -161,7 +161,7 @@ def _array(reader: BoundedReader, key: str) -> Array:
 
 
 def _numbers(reader: BoundedReader, kind: int, count: int, key: str) -> tuple[Number, ...]:
-    values = reader.numbers(_letter(reader, kind, key), count)
+    values = reader.numbers(f"{count}{_letter(reader, kind, key)}")
     if kind != _BOOL:
         return values
     if any(value > 1 for value in values):
