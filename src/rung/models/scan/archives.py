@@ -30,6 +30,7 @@ _MOST_RATIO = 100
 _MOST_TOTAL = 64 * 1024 * 1024 * 1024
 _MOST_OPENED = 32
 _MOST_PICKLE = 1024 * 1024
+_FIRST_OPCODES, _OTHER_OPCODES = 40_000, 1_000
 _STORED, _DEFLATED = 0, 8
 _BLOCK = 512
 
@@ -149,8 +150,8 @@ def zip_findings(content: Content, listing: Listing | None) -> tuple[Finding, ..
         found.append(Finding("archive-bomb", text, place))
     for member in listing.members:
         found += _member_findings(member)
-    for member in _worth_opening(listing.members):
-        found += _inside(content, member)
+    for number, member in enumerate(_worth_opening(listing.members)):
+        found += _inside(content, member, _FIRST_OPCODES if number == 0 else _OTHER_OPCODES)
     return tuple(found)
 
 
@@ -168,8 +169,8 @@ def _worth_opening(members: Sequence[Member]) -> Sequence[Member]:
     return sorted(members, key=lambda member: not member.name.endswith((".pkl", ".npy")))[:_MOST_OPENED]  # fmt: skip
 
 
-def _inside(content: Content, member: Member) -> Iterator[Finding]:
-    """What a member's own bytes tell."""
+def _inside(content: Content, member: Member, opcodes: int) -> Iterator[Finding]:
+    """What a member's own bytes tell; of a pickle in it, as many opcodes are read as given."""
     name = shown(member.name, 120)
     local = content.at(member.at, _LOCAL.size)
     if len(local) < _LOCAL.size or not local.startswith(_LOCAL_MAGIC):
@@ -188,9 +189,9 @@ def _inside(content: Content, member: Member) -> Iterator[Finding]:
     kind = of_start(data)
     if kind is not None:
         yield Finding(_nested_rule(kind), f"a {kind.format} inside it", name)
-    walks = pickles.walk(data) if data else None
-    if walks and (walks.certain or data[:1] == b"\x80" or walks.problem is None):
-        yield from pickles.findings((walks,), name)
+    walk = pickles.walk(data, most=opcodes) if data else None
+    if walk and (walk.certain or data[:1] == b"\x80" or walk.problem is None):
+        yield from pickles.findings((walk,), name)
 
 
 def _nested_rule(kind: Kind) -> str:

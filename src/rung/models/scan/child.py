@@ -22,8 +22,8 @@ MEMORY = 160 * 1024 * 1024
 """Bytes of address space, which is more than it ever needs of memory."""
 WALL_S = 20.0
 """For one file; the largest headers take one or two."""
-TEMPLATES_S = 0.6
-"""CPU seconds to render all chat templates of one file, or for a second opinion on a pickle."""
+STEPS_S = 0.6
+"""CPU seconds for what is told before: rendering chat templates, parsing a text as a program, a second opinion."""
 _DESCRIPTORS = 64
 
 
@@ -70,8 +70,8 @@ def _looked(content: Content, size: int) -> Seen:
     def tell(seen: Seen) -> None:
         nonlocal begun
         _write(Line(seen, size, final=False))
-        if not begun:  # one allowance for all templates of a file
-            signal.setitimer(signal.ITIMER_VIRTUAL, TEMPLATES_S)
+        if not begun:  # one allowance for all steps of a file
+            signal.setitimer(signal.ITIMER_VIRTUAL, STEPS_S)
             begun = True
 
     try:

@@ -14,7 +14,9 @@ from rung.models.scan.report import Finding, Seen, shown
 from rung.models.scan.sentencepiece import is_sentencepiece
 from rung.models.scan.weights import Tell, like_safetensors, look_at_gguf, look_at_safetensors
 
+_GGUF = b"GGUF"
 _SEARCHED = 4 * 1024 * 1024
+_SECOND = 32 * 1024  # bytes of a pickle that get a second opinion
 _NUMPY_HEADER = 1024
 _KERAS_CODE = re.compile(rb'"class_name":\s*"(?:Lambda|TorchModuleWrapper)"')
 _EXTERNAL = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])([\x20-\x7e]{1,127})")
@@ -30,7 +32,7 @@ def look_at(content: Content, tell: Tell) -> Seen:
     """
     if content.size == 0:
         return Seen("empty", (Finding("empty", "the file holds nothing", "byte 0"),))
-    if content.head.startswith(b"GGUF"):
+    if content.head.startswith(_GGUF[: content.size]):
         return look_at_gguf(content, tell)
     if like_safetensors(content):
         return look_at_safetensors(content)
@@ -80,7 +82,7 @@ def _pickle(content: Content, walks: tuple[pickles.Walk, ...], tell: Tell) -> Se
     name = "PyTorch file (old form)" if walks[0].torch else f"pickle (protocol {walks[0].protocol})"
     found = pickles.findings(walks)
     tell(Seen(name, found))
-    opinion = pickles.second_opinion(content.at(0, pickles.MOST_BYTES))
+    opinion = pickles.second_opinion(content.at(0, _SECOND))
     return Seen(name, found, (opinion,) if opinion else ())
 
 

@@ -18,7 +18,8 @@ from rung.models.scan.report import Finding, shown
 
 MOST_BYTES = 8 * 1024 * 1024
 """Of a pickle, that are looked at."""
-_MOST_OPCODES = 300_000
+MOST_OPCODES = 60_000
+"""Of all pickles in a file, that are looked at."""
 _MOST_NAMES = 60
 _MOST_PICKLES = 16  # one behind the other, as old PyTorch files have them
 _MOST_STARTS = 32  # places in a foreign file where a pickle may begin
@@ -79,6 +80,7 @@ class _Machine:
         self.torch = False
         self.protocol = 0
         self._depth: list[bool] = []  # True for a mark
+        self._marks = 0
         self._recent: list[str] = []
         self._memo: dict[int, str] = {}
 
@@ -119,24 +121,29 @@ class _Machine:
         before, stack = opcode.stack_before, self._depth
         mark = pickletools.markobject
         if mark in before or (opcode.name == "POP" and stack and stack[-1]):
-            if True not in stack:
+            if not self._marks:
                 return False
             while not stack.pop():
                 pass
+            self._marks -= 1
             before = before[: before.index(mark)] if mark in before else []
         if len(stack) < len(before):
             return False
-        del stack[len(stack) - len(before) :]
-        stack.extend(kind is mark for kind in opcode.stack_after)
+        for _ in before:
+            self._marks -= stack.pop()
+        for kind in opcode.stack_after:
+            stack.append(kind is mark)
+            self._marks += kind is mark
         return True
 
 
-def walk(data: bytes, start: int = 0) -> Walk:
+def walk(data: bytes, start: int = 0, most: int = MOST_OPCODES) -> Walk:
     """Read one pickle's opcodes.
 
     Args:
         data: from its first opcode on.
         start: where that lies in the file.
+        most: opcodes to be read.
     """
     machine, problem, end = _Machine(), None, start
     stream = io.BytesIO(data)
@@ -144,8 +151,8 @@ def walk(data: bytes, start: int = 0) -> Walk:
         for number, (opcode, argument, at) in enumerate(pickletools.genops(stream)):
             problem = machine.step(opcode, argument, start + (at or 0))
             end = start + stream.tell()
-            if problem is None and number >= _MOST_OPCODES:
-                problem = f"it has more than {_MOST_OPCODES:,} opcodes"
+            if problem is None and number >= most:
+                problem = f"it has more than the {most:,} opcodes that are looked at"
             if problem:
                 break
     except (ValueError, OverflowError, MemoryError) as error:
@@ -168,7 +175,7 @@ def pickles_in(content: Content) -> tuple[Walk, ...]:
     if found:
         return found
     starts = [match.start() for match in _START.finditer(data, 1, _SEARCHED)][:_MOST_STARTS]
-    walks = (walk(data[start:], start) for start in starts)
+    walks = (walk(data[start:], start, MOST_OPCODES // len(starts)) for start in starts)
     return tuple(each for each in walks if each.certain)[:_MOST_PICKLES]
 
 
@@ -176,7 +183,7 @@ def _in_a_row(data: bytes) -> tuple[Walk, ...]:
     found: list[Walk] = []
     at = 0
     while at < len(data) and len(found) < _MOST_PICKLES:
-        each = walk(data[at:], at)
+        each = walk(data[at:], at, MOST_OPCODES if not found else MOST_OPCODES // _MOST_PICKLES)
         if not (each.certain or each.problem is None or _START.match(data, at)):
             break
         found.append(each)

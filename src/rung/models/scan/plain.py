@@ -24,11 +24,12 @@ MOST_BYTES = 48 * 1024 * 1024
 """Longest text that is looked at; the longest tokenizers in JSON have 35 MB."""
 _PARSED_WHOLE = 4 * 1024 * 1024
 """Longest JSON that is made into objects; of a longer one only the outermost names are."""
-_MOST_SOURCE = 256 * 1024  # parsed, it takes a hundred times as much
 _CONTROL = re.compile("[\0-\x08\x0e-\x1f]")
 _MARKUP = re.compile(r"\s*<(?:!doctype|html|head|body|script|svg|\?xml|\?php)\b", re.IGNORECASE)
 _JSON_START = re.compile(rb'\s*(?:\{\s*["}]|\[\s*(?:[\[{"\]]|-?[0-9]))')
-_TEMPLATE_CODE = re.compile(r"\{%.+?%\}", re.DOTALL)
+_TEMPLATE_CODE = re.compile(r"\{%.+?%\}|\{\{.+?\}\}", re.DOTALL)
+_TEMPLATE_START = re.compile(r"\s*\{[%{#]")
+_NO_TEMPLATE = frozenset({"template-syntax", "template-undecidable", "template-size"})
 _LFS = "version https://git-lfs.github.com/spec/"
 _YAML_CODE = "!!python/"
 _DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -49,7 +50,7 @@ def look_at_text(content: Content, tell: Tell) -> Seen | None:
 
     Args:
         content: the file.
-        tell: is given what was found before a template is rendered, which may end the process.
+        tell: is given what was found before a step that may end the process.
 
     Returns:
         None when it is no text.
@@ -147,20 +148,20 @@ def _other_text(data: bytes, tell: Tell) -> Seen:
     walk = pickles.walk(data[: pickles.MOST_BYTES])
     if walk.certain or (walk.names and walk.problem is None):
         return Seen(f"pickle (protocol {walk.protocol})", pickles.findings((walk,)))
-    text = data.decode()
-    notes: list[str] = []
-    found = list(_programs(text.removeprefix("\ufeff")))
-    if text.startswith(_LFS):
-        notes.append("a pointer of Git LFS in place of a file")
-    if not found and _TEMPLATE_CODE.search(text):
-        notes += template_notes(text)
-        tell(Seen("text", (), tuple(notes)))
-        for each in check_template(text):
-            if each.rule in ("template-syntax", "template-undecidable", "template-size"):
-                notes.append(f"as a chat template it could not be used: {each.what}")
-            else:
-                found.append(each)
-    return Seen("text", tuple(found), tuple(notes))
+    text = data.decode().removeprefix("\ufeff")
+    tell(Seen("text"))
+    notes = ["a pointer of Git LFS in place of a file"] if text.startswith(_LFS) else []
+    whole = _TEMPLATE_START.match(text) is not None
+    found = [] if whole else list(_programs(text))
+    if found or not (whole or _TEMPLATE_CODE.search(text)):
+        return Seen("text", tuple(found), tuple(notes))
+    notes += template_notes(text)
+    for each in check_template(text):
+        if whole or each.rule not in _NO_TEMPLATE:
+            found.append(each)
+        else:  # a text about templates
+            notes.append(f"as a chat template it could not be used: {each.what}")
+    return Seen("chat template" if whole else "text", tuple(found), tuple(notes))
 
 
 def _programs(text: str) -> Iterator[Finding]:
@@ -172,12 +173,11 @@ def _programs(text: str) -> Iterator[Finding]:
 
 
 def _python(text: str) -> Iterator[Finding]:
-    """Whether Python would run a text, or the beginning of a long one, and what it does first."""
-    beginning = text if len(text) <= _MOST_SOURCE else text[: text.rfind("\n", 0, _MOST_SOURCE) + 1]
+    """Whether Python would run a text; most texts are none of Python's after a line or two."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tree = ast.parse(beginning)
+            tree = ast.parse(text)
     except (SyntaxError, ValueError):
         return
     except (RecursionError, MemoryError):

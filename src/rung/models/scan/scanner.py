@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from rung.models.bounded import facts_of
-from rung.models.scan.child import TEMPLATES_S, WALL_S, Job, Line
+from rung.models.scan.child import STEPS_S, WALL_S, Job, Line
 from rung.models.scan.folder import Entry, entries
 from rung.models.scan.report import MOST_FINDINGS, Finding, Outcome, Report, Seen, shown
 
@@ -183,7 +183,7 @@ def _decoded(said: bytes) -> list[Line]:
 
 def _ending(code: int) -> str:
     if code == -signal.SIGVTALRM:
-        return f"rendering its chat template took more than {TEMPLATES_S:g} s of CPU time"
+        return f"rendering or parsing it took more than {STEPS_S:g} s of CPU time"
     if code == -signal.SIGALRM:
         return f"looking at it took longer than {WALL_S:g} s"
     if code < 0:

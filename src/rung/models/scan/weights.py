@@ -32,7 +32,7 @@ def look_at_gguf(content: Content, tell: Tell) -> Seen:
 
     Args:
         content: the file.
-        tell: is given what was found before a template is rendered, which may end the process.
+        tell: is given what was found before a step that may end the process.
     """
     hidden = _behind(content)
     try:
