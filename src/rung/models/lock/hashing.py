@@ -7,6 +7,7 @@ quick look; a full look never trusts it.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,8 @@ PIECE = 4 * 1024 * 1024
 """Bytes read at once."""
 
 _FOLDER = "digests"
+_MOST = 2048  # files that are remembered; the ones read longest ago are forgotten first
+_SETTLED_NS = 50_000_000  # two writes within a tick of the file system's clock can leave one time
 
 Progress = Callable[[int, int], None]
 """Told the bytes done and the bytes in all."""
@@ -89,10 +92,23 @@ def _state(path: Path, sha256: str) -> _Known:
 
 def _remember(path: Path, sha256: str) -> None:
     """Note what was read; where home cannot be written to, the next quick look is a full one."""
-    try:
-        write_atomically(_place(path), msgspec.json.encode(_state(path, sha256)))
-    except StorageError:
+    state = _state(path, sha256)
+    if time.time_ns() - max(state.modified_ns, state.changed_ns) < _SETTLED_NS:
         return
+    place = _place(path)
+    try:
+        write_atomically(place, msgspec.json.encode(state))
+        _forget_oldest(place.parent)
+    except (StorageError, OSError):
+        return
+
+
+def _forget_oldest(folder: Path) -> None:
+    notes = list(folder.glob("*.json"))
+    if len(notes) > _MOST:
+        notes.sort(key=lambda note: note.stat().st_mtime_ns)
+        for note in notes[: len(notes) - _MOST]:
+            note.unlink(missing_ok=True)
 
 
 def _place(path: Path) -> Path:
