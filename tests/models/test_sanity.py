@@ -77,6 +77,10 @@ def test_parts_are_looked_at_together(tmp_path: Path) -> None:
     first, second = read_header(tmp_path / "1"), read_header(tmp_path / "2")
     assert [oddity.rule for oddity in oddities(first)] == ["block-count"]
     assert oddities(first, second) == ()
+    (tmp_path / "3").write_bytes(
+        gguf([*keys, number("split.count", 2)], [tensor("blk.0.attn_norm.weight")])
+    )
+    assert oddities(read_header(tmp_path / "3")) == ()  # what it says of others cannot be compared
 
 
 def test_a_token_that_occurs_twice_is_counted(tmp_path: Path) -> None:

@@ -57,10 +57,11 @@ class Oddity(msgspec.Struct, frozen=True):
 
 
 class _Model(msgspec.Struct, frozen=True):
-    """All parts of a model as one."""
+    """The parts of a model as one; `whole` says whether all are there."""
 
     first: Header
     tensors: Mapping[str, Tensor]
+    whole: bool
 
     def number(self, key: str) -> int | None:
         return self.first.number(f"{self.first.architecture}.{key}")
@@ -80,10 +81,11 @@ def oddities(*headers: Header) -> tuple[Oddity, ...]:
     """What in a model's header cannot be meant.
 
     Args:
-        headers: of every part, in order; mostly one.
+        headers: of every part, in order; mostly one. Of a part alone less can be said.
     """
     tensors = {tensor.name: tensor for header in headers for tensor in header.tensors}
-    model = _Model(headers[0], tensors)
+    whole = (headers[0].number("split.count") or 1) <= len(headers)
+    model = _Model(headers[0], tensors, whole)
     return tuple(oddity for check in _CHECKS for oddity in check(model))
 
 
@@ -140,7 +142,7 @@ def _blocks(model: _Model) -> Iterator[Oddity]:
         yield Oddity("block-count", f"{said:,} layers, not 1 to {MAX_BLOCKS}")
     elif found > said:
         yield Oddity("block-count", f"{said:,} layers, and tensors of layer {found - 1:,}")
-    elif 0 < found < said - (model.number("nextn_predict_layers") or 0):
+    elif model.whole and 0 < found < said - (model.number("nextn_predict_layers") or 0):
         yield Oddity("block-count", f"{said:,} layers, and tensors of only {found:,}")
 
 
