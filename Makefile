@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # uv is used when it happens to be installed; plain venv + pip otherwise.
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: demo test check lint torture bench lock clean
+.PHONY: demo test check lint torture fuzz bench lock clean
 
 ifdef UV
 MAKE_VENV = uv venv -q --python $(PYTHON) $(VENV)
@@ -46,6 +46,12 @@ check: test lint
 
 torture: $(VENV)/.dev
 	@$(BIN)/python -m pytest -m torture -o addopts= -ra
+
+# Coverage-guided fuzzing of the header readers; its packages are fetched for it and are in no lock file.
+FUZZ_SECONDS ?= 60
+fuzz: $(VENV)/.dev
+	@$(PIP) atheris
+	@for reader in gguf safetensors; do $(BIN)/python fuzz/header.py $$reader .fuzz/$$reader -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -rss_limit_mb=1024 -artifact_prefix=.fuzz/ || exit $$?; done
 
 # The lock files are made from pyproject.toml by uv, for every platform and Python it allows.
 lock: | $(BIN)/python
