@@ -14,6 +14,7 @@ from rung.models.fit.shape import Shape, shape_of
 from rung.models.fit.weights import Weights
 from rung.models.header import Header
 from rung.models.metadata import Array, Entry
+from rung.models.tensortypes import TensorType
 
 Numbers = int | Sequence[int] | None
 
@@ -78,8 +79,8 @@ def model_from(
 ) -> Model:
     """A model of which the hyperparameters and the size of the file are known.
 
-    Every element is taken to have the file's average size, which puts somewhat too little into the output and the table
-    of tokens of files that keep these in a larger type.
+    The table of tokens and the output have the types that llama.cpp's mixes give them, where `file_type` is one of
+    those; the blocks share what is left.
 
     Raises:
         ModelError: a number is missing or impossible.
@@ -88,18 +89,21 @@ def model_from(
     return Model(
         name=name,
         shape=shape,
-        weights=weights_from(shape, file_bytes=file_bytes, parameters=parameters),
+        weights=weights_from(
+            shape, file_bytes=file_bytes, parameters=parameters, file_type=file_type
+        ),
         file_type=file_type,
         exact=False,
     )
 
 
-def weights_from(shape: Shape, *, file_bytes: int, parameters: int) -> Weights:
-    """How a file of a known size is likely to divide into groups."""
+def weights_from(shape: Shape, *, file_bytes: int, parameters: int, file_type: str = "") -> Weights:
+    """How a file of a known size is likely to divide into groups; an unknown mix is taken to be even."""
     count = len(shape.layers)
     each = file_bytes / max(1, parameters)
-    table = min(file_bytes // 2, int(shape.vocabulary * shape.embedding * each))
-    output = 0 if shape.tied else table
+    table = _table_bytes(shape, file_type, each, multiplied=shape.tied)
+    output = 0 if shape.tied else _table_bytes(shape, file_type, each, multiplied=True)
+    table, output = min(table, file_bytes // 3), min(output, file_bytes // 3)
     layer = (file_bytes - table - output) // count
     of_experts = 3 * shape.experts * shape.expert_feed_forward * shape.embedding
     experts = min(layer, int(of_experts * each))
@@ -115,6 +119,20 @@ def weights_from(shape: Shape, *, file_bytes: int, parameters: int) -> Weights:
         parameters=parameters,
         active_bytes=file_bytes - (0 if shape.tied else table) - int(unused),
     )
+
+
+def _table_bytes(shape: Shape, file_type: str, each: float, *, multiplied: bool) -> int:
+    """Bytes of a matrix of tokens by embedding: of the type its mix is named after, of a larger one as the output."""
+    elements = shape.vocabulary * shape.embedding
+    names = [kind for kind in TensorType if file_type.upper().startswith(kind.name)]
+    if not names:
+        return int(elements * each)
+    kind = max(names, key=lambda one: len(one.name))
+    if multiplied and kind.block > 1 and kind is not TensorType.Q8_0:
+        kind = TensorType.Q6_K
+    if shape.embedding % kind.block:
+        return int(elements * each)
+    return shape.vocabulary * kind.row_bytes(shape.embedding)
 
 
 def _header(known: Hyperparameters, name: str) -> Header:

@@ -1,13 +1,15 @@
 """What computing a step takes beside weights and cache: a rule, with the settings in which it is known to miss.
 
 Buffers are reused along the graph, so a device needs the most that is alive at one point: inside a layer (the feed-
-forward part or attention), or at the end (logits). Every term is in floats per token of a step, times 4 bytes:
+forward part or attention, with the masks), or at the end. Every term is in floats per token of a step, times 4 bytes:
 
 - end: vocabulary + embedding, where there is room for the logits of every token;
-- feed-forward part: 3 x inner width + 5 x embedding (exact where the former is the larger);
-- attention: 3 x queries + 2 x keys + embedding; without flash attention 5 x embedding and the scores, heads x cells.
+- feed-forward part: a few times its inner width and the embedding;
+- attention: a few times queries, keys and embedding; without flash attention also the scores, heads x cells.
 
-Sources: 52 buffers in allocator logs for the end and the scores; build b11549's own log on a CPU for the inside.
+How many times is the rule set's to say (`rules.Step`). Sources: 52 buffers in allocator logs for the end and the
+scores; for the inside of the engine of 2026 build b11549's own log on a CPU, to 0.1 MiB where the feed-forward part is
+the larger.
 """
 
 from __future__ import annotations
@@ -70,17 +72,23 @@ def compute(
     doubts = _doubts(shape, run, rules, cards)
     note = "; ".join(_WHY[doubt] for doubt in doubts)
     unsure = bool(doubts) or not shape.known
-    inside = max(_end(shape, run, rules), _layer(shape, run, rules) + _masks(shape, run, rules))
+    masks = _masks(shape, run, rules)
+    end, inside = _end(shape, run, rules), _layer(shape, run, rules) + masks
     if not cards:
-        return Compute(Amount(inside, Tag.RULE, note, unsure), NOTHING)
-    inputs = _inputs(shape, run, rules)
-    if cards > 1:
-        inside += rules.pipeline_copies * inputs
+        return Compute(Amount(max(end, inside), Tag.RULE, note, unsure), NOTHING)
+    inputs = masks + _embeddings(shape, run, rules)
+    if rules.keeps_inputs:
+        end += masks
     if not output_on_card:
-        inside += weights.output + (weights.embedding if shape.tied else 0)
-        inside += _FLOAT * shape.embedding * step_tokens(run, rules)
-    host = Amount(inputs, Tag.RULE, note, unsure)
-    return Compute(host, Amount(inside, Tag.RULE, note, unsure))
+        end += weights.output + (weights.embedding if shape.tied else 0)
+        end += _embeddings(shape, run, rules)
+    card = max(end, inside)
+    if cards > 1 and not run.experts_on_host:
+        card += rules.pipeline_copies * inputs
+    return Compute(
+        Amount(inputs, Tag.RULE, note, unsure),
+        Amount(card, Tag.RULE, note, unsure),
+    )
 
 
 def output_bytes(shape: Shape, run: Run, rules: Rules) -> Amount:
@@ -100,24 +108,25 @@ def _end(shape: Shape, run: Run, rules: Rules) -> int:
 
 def _layer(shape: Shape, run: Run, rules: Rules) -> int:
     """The most that is alive inside a layer, masks left out."""
-    tokens = step_tokens(run, rules)
-    queries = shape.heads * shape.head_width
+    times = rules.step
     keys = max((layer.width_k for layer in shape.layers), default=0)
-    attention = 3 * queries + 2 * keys
+    attention = times.queries * shape.heads * shape.head_width + times.keys * keys
     if run.flash_attention:
-        attention += shape.embedding
+        attention += times.flash * shape.embedding
     else:
-        attention += 5 * shape.embedding + shape.heads * _most_cells(shape, run, rules)
-    floats = max(attention, _feed_forward(shape) + 5 * shape.embedding, 6 * shape.embedding)
-    return _FLOAT * tokens * floats + _rotations(shape, run, rules)
+        attention += times.plain * shape.embedding + shape.heads * _most_cells(shape, run, rules)
+    inside = _inner(shape, rules) + times.beside * shape.embedding
+    floats = max(attention, inside, 6 * shape.embedding)
+    return _FLOAT * step_tokens(run, rules) * floats + _rotations(shape, run, rules)
 
 
-def _feed_forward(shape: Shape) -> int:
-    """Floats inside the feed-forward part: gate, up and their product; of experts, those that a token uses."""
+def _inner(shape: Shape, rules: Rules) -> int:
+    """Floats inside the feed-forward part; of experts, those that a token uses, and what comes out of each."""
+    times = rules.step.inner
     if not shape.experts_used or not shape.expert_feed_forward:
-        return 3 * shape.feed_forward
+        return times * shape.feed_forward
     inside = shape.experts_used * shape.expert_feed_forward
-    return max(3 * inside, inside + 2 * shape.experts_used * shape.embedding)
+    return max(times * inside, inside + 2 * shape.experts_used * shape.embedding)
 
 
 def _most_cells(shape: Shape, run: Run, rules: Rules) -> int:
@@ -134,9 +143,9 @@ def _masks(shape: Shape, run: Run, rules: Rules) -> int:
     return entry * step_tokens(run, rules) * (sum(lengths) + sum(windows))
 
 
-def _inputs(shape: Shape, run: Run, rules: Rules) -> int:
-    """What the host hands to cards: masks, and the tokens' embeddings."""
-    return _masks(shape, run, rules) + _FLOAT * shape.embedding * step_tokens(run, rules)
+def _embeddings(shape: Shape, run: Run, rules: Rules) -> int:
+    """A step's tokens as they enter the first layer."""
+    return _FLOAT * shape.embedding * step_tokens(run, rules)
 
 
 def _rotations(shape: Shape, run: Run, rules: Rules) -> int:

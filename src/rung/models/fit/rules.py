@@ -50,6 +50,26 @@ class Doubt(enum.StrEnum):
     EXPERTS = "experts"
 
 
+class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Floats that are alive at once inside a layer, per token of a step.
+
+    Attributes:
+        inner: times the width inside the feed-forward part.
+        beside: times the embedding, at the same time.
+        queries: times the queries of all heads, in attention.
+        keys: times the keys of all heads, at the same time.
+        flash: times the embedding, at the same time, with flash attention.
+        plain: times the embedding without, where the scores come on top.
+    """
+
+    inner: int
+    beside: int
+    queries: int
+    keys: int
+    flash: int
+    plain: int
+
+
 class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One engine's arithmetic.
 
@@ -64,9 +84,11 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         absorbed: what is kept where the file is made for keeping the latent.
         plain: what is kept where it is not.
         logits: for how many tokens of a step.
+        step: coefficients of what a layer computes with.
+        keeps_inputs: whether cards hold a step's masks until its end, beside the logits.
         flash_mask_bytes: of one entry of the attention mask with flash attention; 4 without.
         rotated_cache: whether quantised keys and values are rotated by a matrix that is kept.
-        pipeline_copies: of a step's inputs on each of several cards.
+        pipeline_copies: of a step's inputs on each of several cards; 1 where experts stay on the host.
         repacked: types of matrices that the processor's backend copies into an order of its own (with AVX2).
         checkpoints: copies of windows and states that a server keeps per slot.
         checkpoint_spacing: tokens between two of them.
@@ -78,6 +100,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     name: str
     title: str
     source: str
+    step: Step
     aliases: tuple[str, ...] = ()
     context_padding: int = 256
     plain_padding: int = 256
@@ -85,6 +108,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     absorbed: LatentCache = LatentCache.LATENT
     plain: LatentCache = LatentCache.HEADS
     logits: Logits = Logits.UBATCH
+    keeps_inputs: bool = False
     flash_mask_bytes: int = 4
     rotated_cache: bool = False
     pipeline_copies: int = 4
