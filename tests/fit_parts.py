@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+
 from rung.models.fit.model import Model
 from rung.models.fit.shape import Layer, Shape
 from rung.models.fit.weights import Weights
@@ -111,3 +115,69 @@ def unified(available: int) -> Device:
 def machine(*devices: Device) -> Machine:
     """A machine of these devices."""
     return Machine(name="a machine", devices=devices, detected=False)
+
+
+def sparse_model(
+    path: Path,
+    *,
+    layers: int = 36,
+    embedding: int = 2560,
+    feed_forward: int = 9728,
+    heads: int = 32,
+    kv_heads: int = 8,
+    head: int = 128,
+    vocabulary: int = 151_936,
+    trained: int = 40_960,
+    architecture: str = "qwen3",
+    file_type: int = 15,
+    name: str = "Qwen3-4B",
+) -> Path:
+    """A GGUF file with the header and the length of a real model (Qwen3-4B in Q4_K), its weights a hole in the file.
+
+    Args:
+        path: of the file, which takes no room on most disks.
+        layers, embedding, feed_forward, heads, kv_heads, head, vocabulary, trained: as in its metadata.
+        architecture: likewise.
+        file_type: number of its mix of types.
+        name: likewise.
+    """
+    from gguf import GGMLQuantizationType, GGUFWriter
+
+    writer = GGUFWriter(path, architecture)
+    writer.add_name(name)
+    writer.add_file_type(file_type)
+    writer.add_block_count(layers)
+    writer.add_context_length(trained)
+    writer.add_embedding_length(embedding)
+    writer.add_feed_forward_length(feed_forward)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    writer.add_key_length(head)
+    writer.add_value_length(head)
+    writer.add_token_list([f"t{number}" for number in range(vocabulary)])
+    shapes = {
+        "attn_q": (heads * head, embedding),
+        "attn_k": (kv_heads * head, embedding),
+        "attn_v": (kv_heads * head, embedding),
+        "attn_output": (embedding, heads * head),
+        "ffn_gate": (feed_forward, embedding),
+        "ffn_up": (feed_forward, embedding),
+        "ffn_down": (embedding, feed_forward),
+    }
+    tensors = {"token_embd.weight": (vocabulary, embedding)}
+    for layer in range(layers):
+        tensors |= {f"blk.{layer}.{tensor}.weight": shape for tensor, shape in shapes.items()}
+    size = 0
+    for tensor, shape in tensors.items():
+        nbytes = shape[0] * shape[1] // 256 * 144
+        kind = GGMLQuantizationType.Q4_K
+        writer.add_tensor_info(tensor, shape, np.dtype(np.float16), nbytes, raw_dtype=kind)
+        size += -(-nbytes // 32) * 32
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    writer.close()
+    with path.open("ab") as file:
+        end = -(-file.tell() // 32) * 32
+        file.truncate(end + size)
+    return path

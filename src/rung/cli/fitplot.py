@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,9 @@ from rung.quantities import counted
 _HEIGHT = 340.0
 _HEAD = 26.0
 _GIB = 1024**3
+_APART = 1.4
+"""Least ratio of two marks of the logarithmic axis whose words do not touch."""
+
 _LINES = ("measured", "certifying", "target")
 """Styles of the shared sheet that can be told apart without colours, too."""
 
@@ -91,11 +95,12 @@ def plot(rows: Sequence[Row]) -> str:
             x_text=_tokens,
             y_text=lambda value: f"{value:g}",
             x_title="tokens a slot (logarithmic)",
-            y_title=f"GiB on {device.device}",
+            y_title=f"GiB on {device.device}" if len(first.budgets) > 1 else "GiB",
         ),
         _available(frame, device.available),
         *lines,
         _legend(counts),
+        label(first.model[:40], (WIDTH - RIGHT, 19), anchor="end", class_="strong"),
         title=f"Memory that {first.model} takes by context",
         description=f"{first.model} on {first.machine}: {memory(needs[0][0])} at {rows[0].per_slot:,} tokens, "
         f"{memory(needs[-1][0])} at {rows[-1].per_slot:,}; {memory(device.available)} are free. {settings(first.run)}.",
@@ -144,9 +149,11 @@ def _legend(counts: Sequence[int]) -> Markup:
 
 
 def _marks(contexts: Sequence[int]) -> list[float]:
-    """At most seven of the contexts, the first one among them."""
+    """At most seven of the contexts, the first one among them, none too near to the next."""
     step = math.ceil(len(contexts) / 7)
-    return [float(context) for context in contexts[::step]]
+    chosen = contexts[::step]
+    apart = [one for one, after in itertools.pairwise(chosen) if after / one >= _APART]
+    return [float(context) for context in (*apart, chosen[-1])]
 
 
 def _tokens(value: float) -> str:

@@ -133,6 +133,17 @@ def test_quantised_values_come_with_flash_attention() -> None:
     assert "needs flash attention" in eight.caution
 
 
+def test_where_no_lever_is_enough_several_are_offered_together() -> None:
+    """One slot, 8 bits, and as much context as then fits."""
+    found = remedies(a_model(), LONG, short_by(0.35))
+    alone = [remedy for remedy in found if remedy.lever is not Lever.TOGETHER]
+    assert not any(remedy.verdict is Verdict.FITS for remedy in alone)
+    (together,) = steps(found, Lever.TOGETHER)
+    assert together.verdict is Verdict.FITS
+    assert (together.run.slots, together.run.type_k) == (1, "q8_0")
+    assert together.label == f"--parallel 1 --ctx {together.run.context} --kv-type q8_0"
+
+
 def test_a_cache_that_is_small_already_is_not_offered_a_larger_one() -> None:
     """q8_0 is no remedy for q4_0."""
     small = msgspec.structs.replace(LONG, type_k="q4_0", type_v="q4_0")

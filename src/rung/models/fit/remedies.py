@@ -43,6 +43,8 @@ class Lever(enum.IntEnum):
     """Keys and values in 4 bits."""
     SMALLER = 8
     """A smaller model."""
+    TOGETHER = 9
+    """Several settings at once, where none alone makes it fit."""
 
 
 class Remedy(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +115,9 @@ def remedies(
         after = judged(one.model, one.run)
         if _useful(before, after):
             found.append(_remedy(one, before, after))
+    if not any(remedy.verdict is Verdict.FITS for remedy in found):
+        combined = [_remedy(one, before, judged(model, one.run)) for one in _combined(model, run)]
+        found += [remedy for remedy in combined if remedy.verdict is Verdict.FITS][:1]
     return tuple(sorted(_fewest(found), key=lambda remedy: (_rank(remedy.verdict), remedy.lever)))
 
 
@@ -143,6 +148,19 @@ def _tries(
         context //= 2
     yield from _instead(Lever.QUANT, model, run, quants)
     yield from _instead(Lever.SMALLER, model, run, others)
+
+
+def _combined(model: Model, run: Run) -> Iterator[_Try]:
+    """One slot, a cache of 8 bits and ever less context."""
+    kind = "q8_0" if _smaller_cache("q8_0", run) else run.type_k
+    context = run.context if run.unified else run.context // run.slots
+    while context >= _LEAST_CONTEXT:
+        how = msgspec.structs.replace(
+            run, slots=1, context=context, type_k=kind, type_v=kind, flash_attention=True
+        )
+        label = f"--parallel 1 --ctx {context} --kv-type {kind}"
+        yield _Try(lever=Lever.TOGETHER, label=label, run=how, model=model)
+        context //= 2
 
 
 def _smaller_cache(kind: str, run: Run) -> bool:
