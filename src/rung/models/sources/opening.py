@@ -117,13 +117,20 @@ class Sources:
 
     @asynccontextmanager
     async def stream(
-        self, file: RemoteFile, *, start: int = 0, etag: str | None = None
+        self,
+        file: RemoteFile,
+        *,
+        start: int = 0,
+        length: int | None = None,
+        etag: str | None = None,
     ) -> AsyncIterator[Stream]:
         """The bytes of a file.
 
         Args:
             file: one of a `Resolved`; where it lies on this machine, it is read from there.
             start: the first byte wanted.
+            length: bytes wanted, None for all that follow; a server that gives no parts of files, and this machine,
+                give more.
             etag: continue only if the file still has this entity tag; else it starts anew.
 
         Raises:
@@ -133,11 +140,14 @@ class Sources:
         if file.path is not None:
             yield local_stream(file.path, start)
             return
-        headers = {"Range": f"bytes={start}-"} if start else {}
+        last = "" if length is None else start + length - 1
+        headers = {"Range": f"bytes={start}-{last}"} if start or length is not None else {}
         if start and etag is not None:
             headers["If-Range"] = etag
         async with self._asked(file, headers) as response:
-            yield answered_stream(response, start=start, size=file.size, name=file.name)
+            yield answered_stream(
+                response, start=start, length=length, size=file.size, name=file.name
+            )
 
     async def _header(self, resolved: Resolved, file: RemoteFile) -> Header:
         if file.path is not None:

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-RANGE = 8 * 1024 * 1024
-"""Bytes that one request asks for; few headers are longer, and what buffers on the way hold beyond one is lost."""
+FIRST_RANGE = 8 * 1024 * 1024
+"""Bytes that the first request asks for: few headers are longer, and a second request costs more than their rest."""
+RANGE = 4 * 1024 * 1024
+"""Bytes of each further request; what buffers on the way hold beyond the header is lost."""
 PIECE = 1024 * 1024
 """Bytes that the parser gets at once: it waits in another thread, and each change of threads takes time."""
 
@@ -73,7 +75,8 @@ class RangeReader:
         """The file's bytes in order, one request after the other; the last may stay half read."""
         at = 0
         while self._size is None or at < self._size:
-            last = min(at + RANGE, self._size or at + RANGE) - 1
+            length = RANGE if at else FIRST_RANGE
+            last = min(at + length, self._size or at + length) - 1
             response = await answers.enter_async_context(self._ask({"Range": f"bytes={at}-{last}"}))
             end = min(last + 1, self._check(response, at))
             async for piece in self._taken(response, at, end):

@@ -62,13 +62,19 @@ def local_stream(path: Path, start: int) -> Stream:
 
 
 def answered_stream(
-    response: aiohttp.ClientResponse, *, start: int, size: int | None, name: str
+    response: aiohttp.ClientResponse,
+    *,
+    start: int,
+    length: int | None = None,
+    size: int | None,
+    name: str,
 ) -> Stream:
     """A server's answer as a stream.
 
     Args:
         response: with status 200 or 206.
         start: the first byte that was asked for.
+        length: bytes that were asked for, None for all that follow.
         size: of the whole file as its publisher says, None where that is not known.
         name: of the file, for messages.
 
@@ -79,8 +85,9 @@ def answered_stream(
     check_plain(response, name)
     check_total(total, size, name)
     expected = total if total is not None else size
+    part = length is not None and response.status == 206
     return Stream(
-        _from_network(response, begins, expected, name),
+        _from_network(response, begins, start + (length or 0) if part else expected, name),
         start=begins,
         total=expected,
         etag=strong_etag(response),

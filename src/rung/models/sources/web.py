@@ -122,7 +122,7 @@ class Web:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=CONNECT_S, sock_read=self._stall_s
+                    total=None, connect=CONNECT_S, sock_read=self._stall_s
                 ),
                 headers={"Accept-Encoding": "identity", "User-Agent": f"rung/{__version__}"},
                 auto_decompress=False,
