@@ -14,6 +14,7 @@ from gguf_models import CHATML, tiny_model
 from hub import MODEL_LAYER, TEMPLATE_LAYER, Fault, Hub, Mode
 from rung.models.header import read_header
 from rung.models.lock.changes import Part
+from rung.models.lock.identity import SLICE_BYTES, SLICES
 from rung.models.lock.pinning import artefact_of, local_artefact
 from rung.models.lock.record import Artefact, LockedFile, Verified
 from rung.models.lock.updates import State, Update, updates
@@ -122,6 +123,19 @@ def test_it_says_which_part_the_publisher_changed(
     assert (found.template is not None) == (
         Part.TEMPLATE in parts and facts["template"] is not None
     )
+
+
+def test_of_the_weights_it_reads_sixteen_slices(hub: Hub, tmp_path: Path) -> None:
+    """Of 4 KiB each, and not what follows them."""
+    artefact = published(hub, tmp_path)
+    hub.add_repo(REPO, {FILE: tiny_model(tmp_path / "other.gguf", template="{{ x }}")})
+    asked(artefact)
+    slices = [
+        each
+        for each in hub.requests_for("/cdn/")
+        if each.range and not each.range.startswith("bytes=0-")
+    ]
+    assert [each.sent for each in slices] == [SLICE_BYTES] * SLICES
 
 
 def test_another_licence_is_told(hub: Hub, tmp_path: Path) -> None:

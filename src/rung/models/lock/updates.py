@@ -203,7 +203,7 @@ async def _sample(
 async def _read(file: RemoteFile, piece: Slice, sources: Sources) -> bytes:
     """The bytes of a slice; fewer where the server does not give them."""
     found = bytearray()
-    async with sources.stream(file, start=piece.start) as stream:
+    async with sources.stream(file, start=piece.start, length=piece.length) as stream:
         if stream.start == piece.start:
             async for chunk in stream.chunks:
                 found += chunk
