@@ -4,11 +4,11 @@
 
 A random model of about `--size-mb` megabytes lies on a loopback server that imitates Hugging Face (with `--source url`,
 a plain web server that publishes no digest) and sends `--rate-mb` megabytes a second. The real command is started and
-killed with SIGKILL, itself or with its children, when a random number of bytes is there; in two of five cases at a
-random moment between the last byte and the end: while the file is hashed, scanned, made visible or pinned. After every
+killed with SIGKILL, itself or with its children: when a random number of bytes is there, at a random moment after the
+last byte (while the file is hashed or scanned), or as soon as the file is visible (while it is pinned). After every
 kill the folder of models holds nothing or the whole right file, and `rung.lock` is none or whole. When the file is
-visible, the next pull is let be and has to end with all of it pinned; then it is begun anew, as it is when a pull
-ended before its kill. The last line is JSON.
+visible and not pinned, the next pull is let be and has to pin it. Whenever all is pinned it is verified, and everything
+begins anew. The last line is JSON.
 """
 
 from __future__ import annotations

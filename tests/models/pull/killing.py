@@ -70,12 +70,13 @@ class Killer:
         self.tally = Tally()
 
     def run(self, kills: int) -> Tally:
-        """Kill so many pulls; one that came to its end is begun anew, one that made the file visible is ended first."""
+        """Kill so many pulls; one that came to its end is begun anew, one that was not pinned is ended first."""
         while self.tally.kills < kills:
             self._kill_one()
             self._check()
             if visible(self._root):
-                self.finish()
+                if not (self._root / LOCK_NAME).exists():
+                    self.finish()
                 self._begin_anew()
         self.finish()
         return self.tally
@@ -86,6 +87,9 @@ class Killer:
         assert process.returncode == 0, process.communicate()
         process.communicate()
         self._check()
+        self._check_end()
+
+    def _check_end(self) -> None:
         if visible(self._root) != [FILE] or drift(self._root):
             self.tally.bad.append(f"in the end: {visible(self._root)} {drift(self._root)}")
 
@@ -107,21 +111,26 @@ class Killer:
 
     def _begin_anew(self) -> None:
         self.tally.rounds += 1
+        self._check_end()
         shutil.rmtree(self._root / "models")
         (self._root / LOCK_NAME).unlink()
 
     def _wait(self, process: subprocess.Popen[str], had: int) -> bool:
         """Until the moment has come; False when the process ended before."""
-        late = self._random.random() < 0.4  # between the last byte and the end
-        goal = self._size if late else self._random.randint(had, self._size)
-        rest = self._random.uniform(0, 0.9) if late else self._random.uniform(0, 0.02)
+        asked, share = len(self._hub.log), self._random.random()
+        goal, rest = self._size, self._random.uniform(0, 0.7)  # hashing, scanning, showing
+        if share < 0.4 and had < self._size:
+            goal, rest = had + self._random.randint(0, self._size // 3), 0.0  # fetching
         until = time.monotonic() + SECONDS
         while process.poll() is None and time.monotonic() < until:
-            if visible(self._root) or self._unfinished() >= goal:
+            there = len(self._hub.log) > asked and self._unfinished() >= min(goal, self._size)
+            if visible(self._root) or (there and share < 0.8):
+                if visible(self._root):
+                    rest = self._random.uniform(0, 0.02)  # pinning
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(rest)
                 return process.poll() is None
-            time.sleep(0.001)
+            time.sleep(0.0005)
         return process.poll() is None
 
     def _kill(self, process: subprocess.Popen[str]) -> None:

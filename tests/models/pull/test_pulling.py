@@ -28,6 +28,7 @@ from rung.errors import GateError, InputError, ModelError, SourceError, StorageE
 from rung.models.lock.file import LOCK_NAME, read_lock, update_lock
 from rung.models.lock.record import Verified
 from rung.models.pull.events import Here, Linked, Settled
+from rung.models.pull.facts import surprises
 from rung.models.pull.restoring import pinned, restore
 from rung.models.pull.room import check_room
 from rung.models.sources.opening import Sources
@@ -320,22 +321,22 @@ def test_a_disk_without_room_is_not_begun_to_be_filled(tmp_path: Path) -> None:
 
 
 def test_layers_of_ollama_get_names_and_are_pinned(hub: Hub, models: Path, root: Path) -> None:
-    """Template, licence and parameters beside the model, so that a change of theirs shows."""
+    """Licence and parameters lie beside the model; the template of another language only shows in the revision."""
     digest = hub.add_ollama(
         "library/tiny",
         "1b",
         [
             (MODEL_LAYER, model(models)),
-            (TEMPLATE_LAYER, b"{{ .System }} {{ .Prompt }}"),
+            (TEMPLATE_LAYER, b"{{- if .System }}{{ .System }}{{ end }}{{ .Prompt }}"),
             (LICENSE_LAYER, b"Apache License\nVersion 2.0, January 2004\n"),
             (PARAMS_LAYER, b'{"stop": ["<|im_end|>"]}'),
         ],
     )
     done = run_blocking(pulled("ollama:tiny:1b", root))
     assert done.artefact.revision == digest
+    assert any("template" in said for said in surprises(done.resolved, done.artefact))
     assert {file.role: file.path for file in done.artefact.files} == {
         "weights": "models/tiny-1b.gguf",
-        "template": "models/tiny-1b.template.txt",
         "licence": "models/tiny-1b.licence.txt",
         "parameters": "models/tiny-1b.parameters.json",
     }

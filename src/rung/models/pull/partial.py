@@ -56,15 +56,15 @@ class Partial:
         """Bytes that are there."""
         try:
             return self.path.lstat().st_size
-        except FileNotFoundError:
-            return 0
+        except (FileNotFoundError, NotADirectoryError):
+            return 0  # what is wrong with the folder is said when it is made
 
     @property
     def record(self) -> Record | None:
         """Where they are from; None when nobody can say."""
         try:
             found = msgspec.json.decode(self._record.read_bytes(), type=Record)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError):
             return None
         return found if found.format == 1 else None
 

@@ -21,12 +21,12 @@ LARGEST_SIDE_FILE = 4 * 1024 * 1024
 _ENDINGS = {
     Role.PROJECTOR: ".mmproj.gguf",
     Role.ADAPTER: ".adapter.gguf",
-    Role.TEMPLATE: ".template.txt",
     Role.LICENCE: ".licence.txt",
     Role.SYSTEM: ".system.txt",
     Role.PARAMETERS: ".parameters.json",
 }
-"""What follows the model's name where a source has no names of its own."""
+"""What follows the model's name where a source has no names of its own. A registry's template is left out: it is of
+another language than the model file's own, which is the one in use; the manifest's digest pins it all the same."""
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
