@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from locked import artefact
 
-from rung.errors import GateError, InputError
+from rung.errors import GateError, InputError, SourceError
 from rung.models.lock.record import Artefact, LockedFile, Verified
 from rung.models.lock.signing import Signer, check_signature
 from signatures import keys, library_missing, sign
@@ -91,6 +91,22 @@ def test_another_key_and_what_is_no_key_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="public key 'none' cannot be read"):
         check_signature(pinned(model), bundle, Signer(public_key=Path("none")))
     assert check_signature(pinned(model), bundle, Signer(public_key=public))
+
+
+@needs_library
+def test_an_identity_without_a_network_is_an_error_of_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sigstore's trusted roots are fetched; a key needs none."""
+    for name in ("HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):  # where sigstore keeps them
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    private, _ = keys(tmp_path)
+    model = written(tmp_path / "a.gguf", b"weights")
+    bundle = sign(model, private, tmp_path / "model.sig")
+    signer = Signer(identity="me@example.com", provider="https://example.com")
+    with pytest.raises(SourceError, match="sigstore's trusted roots") as refused:
+        check_signature(pinned(model), bundle, signer)
+    assert "--public-key" in (refused.value.hint or "")
 
 
 def _other_signature(bundle: Bundle) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from rung.errors import GateError, InputError
+from rung.errors import GateError, InputError, SourceError
 from rung.ids import now
 from rung.models.lock.record import Artefact, Signature
 
@@ -79,6 +79,7 @@ def check_signature(artefact: Artefact, bundle: Path, signer: Signer) -> Signatu
     Raises:
         GateError: the signature is not good, not this signer's, or not about these files.
         InputError: a file cannot be read, or the package is missing.
+        SourceError: what an identity is checked with cannot be fetched.
     """
     content = _read(bundle, "signature")
     statement = _signed(content, bundle)
@@ -133,7 +134,7 @@ def _reached(prepare: Callable[[], Config]) -> Config:
     try:
         return prepare()
     except Exception as error:  # of several packages, none of whose errors is documented
-        raise InputError(
+        raise SourceError(
             f"sigstore's trusted roots, which an identity is checked with, cannot be had: {error}",
             hint="check the network, or check against a key: --public-key KEY",
         ) from error
