@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from gguf_models import CHATML, tiny_model
+from malformed.gguf_parts import gguf as gguf_file
+from malformed.gguf_parts import number, tensor, word
 from rung.models.header import read_header
 from rung.models.lock.changes import Part, in_words
 from rung.models.lock.drift import Drift, Kind, check
@@ -168,3 +170,30 @@ def test_a_model_without_tensors_can_be_pinned(tmp_path: Path) -> None:
     artefact = local_artefact("vocab.gguf", tmp_path)
     assert (artefact.sample, artefact.parameters, artefact.bits_per_weight) == (None, 0, 0.0)
     assert np.isfinite(artefact.bits_per_weight)
+
+
+def test_a_split_model_is_one_pin_of_all_its_parts(tmp_path: Path) -> None:
+    """Whichever part is named; a changed part is told from the others."""
+    paths = []
+    for part in range(3):
+        keys = {"split.no": part, "split.count": 3, "split.tensors.count": 3}
+        entries = [number(key, value) for key, value in keys.items()]
+        if part == 0:
+            entries.append(word("general.architecture", "llama"))
+        paths.append(tmp_path / f"m-{part + 1:05}-of-00003.gguf")
+        paths[-1].write_bytes(gguf_file(entries, [tensor(f"blk.{part}.weight")]))
+    artefact = local_artefact(paths[1].name, tmp_path)
+    assert (artefact.name, artefact.source) == ("m", f"file:{paths[0].name}")
+    assert [file.path for file in artefact.weights] == [path.name for path in paths]
+    lock = Lock().put(artefact)
+    assert check(lock, tmp_path) == ()
+    flipped(-1)(paths[2])
+    (found,) = check(lock, tmp_path)
+    assert (found.file.path, found.kind, found.parts) == (
+        paths[2].name,
+        Kind.CONTENT,
+        (Part.WEIGHTS,),
+    )
+    paths[0].unlink()
+    kinds = {drift.file.path: drift.kind for drift in check(lock, tmp_path)}
+    assert kinds == {paths[0].name: Kind.MISSING, paths[2].name: Kind.CONTENT}
