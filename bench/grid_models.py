@@ -6,6 +6,7 @@ Prompts are to be given as token numbers: only the first tokens, which the start
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,7 +54,7 @@ FAMILIES = {
     for family in (
         Family("llama", 1024, 2816, 16, 4, 64, 32_000, False, False, False, 0),
         Family("qwen3", 1024, 3072, 16, 8, 128, 49_152, True, True, False, 0),
-        Family("gemma3", 1024, 4096, 4, 1, 256, 65_536, True, True, True, 512),
+        Family("gemma3", 768, 2048, 4, 1, 256, 49_152, True, True, True, 512),
     )
 }
 
@@ -79,8 +80,8 @@ def write_family_model(path: Path, family: Family, *, kind: str, size: int, seed
 
 def _layers(family: Family, weights: float) -> int:
     """Blocks that make up so many weights."""
-    fixed = sum(rows * columns for _, (rows, columns) in _matrices(family, 0))
-    block = sum(rows * columns for _, (rows, columns) in _matrices(family, 1)) - fixed
+    fixed = sum(math.prod(shape) for _, shape in _tensors(family, 0))
+    block = sum(math.prod(shape) for _, shape in _tensors(family, 1)) - fixed
     return max(2, -int(-(weights - fixed) // block))
 
 
@@ -106,12 +107,13 @@ def _write(path: Path, family: Family, layers: int, seed: int) -> Path:
     writer.add_float32(f"{family.arch}.attention.layer_norm_rms_epsilon", 1e-5)
     writer.add_float32(f"{family.arch}.rope.freq_base", 10_000.0)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
-    for name, width in _norms(family, layers):
-        writer.add_tensor(name, np.ones(width, dtype=np.float32))
     chance = np.random.default_rng(seed)
-    for name, shape in _matrices(family, layers):
-        noise = chance.standard_normal(shape, dtype=np.float32) * np.float32(shape[1] ** -0.5)
-        writer.add_tensor(name, noise.astype(np.float16))
+    for name, shape in _tensors(family, layers):
+        if len(shape) == 1:
+            writer.add_tensor(name, np.ones(shape, dtype=np.float32))
+        else:
+            noise = chance.standard_normal(shape, dtype=np.float32) * np.float32(shape[1] ** -0.5)
+            writer.add_tensor(name, noise.astype(np.float16))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -135,32 +137,28 @@ def _tokenizer(writer: Any, vocabulary: int) -> None:  # Any: a GGUFWriter
     writer.add_eos_token_id(fields["tokenizer.ggml.eos_token_id"].contents())
 
 
-def _norms(family: Family, layers: int) -> Iterator[tuple[str, int]]:
-    yield "output_norm.weight", family.dim
-    for layer in range(layers):
-        block = f"blk.{layer}."
-        yield block + "attn_norm.weight", family.dim
-        yield block + "ffn_norm.weight", family.dim
-        if family.normed:
-            yield block + "attn_q_norm.weight", family.head
-            yield block + "attn_k_norm.weight", family.head
-        if family.post_norms:
-            yield block + "post_attention_norm.weight", family.dim
-            yield block + "post_ffw_norm.weight", family.dim
-
-
-def _matrices(family: Family, layers: int) -> Iterator[tuple[str, tuple[int, int]]]:
+def _tensors(family: Family, layers: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes in the order that converters write them."""
     dim, inner = family.dim, family.inner
     queries, keys = family.heads * family.head, family.kv_heads * family.head
     yield "token_embd.weight", (family.vocabulary, dim)
-    if not family.tied:
-        yield "output.weight", (family.vocabulary, dim)
     for layer in range(layers):
         block = f"blk.{layer}."
+        yield block + "attn_norm.weight", (dim,)
         yield block + "attn_q.weight", (queries, dim)
         yield block + "attn_k.weight", (keys, dim)
         yield block + "attn_v.weight", (keys, dim)
         yield block + "attn_output.weight", (dim, queries)
+        if family.normed:
+            yield block + "attn_q_norm.weight", (family.head,)
+            yield block + "attn_k_norm.weight", (family.head,)
+        if family.post_norms:
+            yield block + "post_attention_norm.weight", (dim,)
+            yield block + "post_ffw_norm.weight", (dim,)
+        yield block + "ffn_norm.weight", (dim,)
         yield block + "ffn_gate.weight", (inner, dim)
         yield block + "ffn_up.weight", (inner, dim)
         yield block + "ffn_down.weight", (dim, inner)
+    yield "output_norm.weight", (dim,)
+    if not family.tied:
+        yield "output.weight", (family.vocabulary, dim)

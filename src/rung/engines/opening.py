@@ -107,10 +107,13 @@ class Engines:
     def _fleet(self) -> Fleet:
         if self._shared_fleet is None:
             from rung.engines.llama_cpp.fleet import Fleet  # noqa: PLC0415 - psutil
+            from rung.models.fit.measured import Measurements  # noqa: PLC0415 - only with a fleet
 
             embedded = self._settings.embedded
             budget = embedded.memory_mib * 2**20 if embedded.memory_mib is not None else None
-            self._shared_fleet = Fleet(budget_bytes=budget, idle_s=embedded.idle_s)
+            self._shared_fleet = Fleet(
+                budget_bytes=budget, idle_s=embedded.idle_s, measurements=Measurements()
+            )
         return self._shared_fleet
 
 

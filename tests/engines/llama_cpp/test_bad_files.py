@@ -333,11 +333,11 @@ def test_a_model_larger_than_the_machine_is_refused(tiny: Path) -> None:
 
     async def scene() -> str:
         made = Supervisor(
-            parameters(tiny), Role.SERVER, QUICK, memory=lambda: Memory(64 << 20, 64 << 20)
+            parameters(tiny), Role.SERVER, QUICK, memory=lambda: Memory(48 << 20, 48 << 20)
         )
         return str(await refusal(made))
 
-    assert "of memory with 2 × 512 tokens of context, this machine has 64 MiB" in run(scene())
+    assert "of memory with 2 × 512 tokens of context, this machine has 48 MiB" in run(scene())
 
 
 def test_a_model_that_outgrows_its_limit_fails_alone(tmp_path: Path) -> None:

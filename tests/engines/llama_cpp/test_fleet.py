@@ -19,7 +19,7 @@ from rung.errors import EngineOverloaded, EngineUnavailable
 from rung.models.hardware.memory import Memory
 
 MIB = 1024 * 1024
-TWO = 200 * MIB
+TWO = 130 * MIB
 """Room for two of the tiny models, which are estimated at 90 MiB each, and not for three."""
 
 
@@ -113,7 +113,7 @@ def test_the_budget_limits_a_childs_memory(models: list[Path]) -> None:
             return int(limits_of(pid_of(model))["Max address space"][0])
 
     async def scene() -> list[int]:
-        return await asyncio.gather(limit(None), limit(96 * MIB))
+        return await asyncio.gather(limit(None), limit(64 * MIB))
 
     free, held = run(scene())
     assert free - held > 4 * MIB
@@ -123,13 +123,13 @@ def test_a_model_larger_than_the_budget_is_refused_at_once(models: list[Path]) -
     """Nothing is unloaded for one that would not fit anyway."""
 
     async def scene() -> None:
-        async with fleet(budget_bytes=120 * MIB) as made:
+        async with fleet(budget_bytes=80 * MIB) as made:
             small = made.supervisor(parameters(models[0]), Role.SERVER)
             large = made.supervisor(parameters(models[1], context=2048, slots=32), Role.SERVER)
             await use(small)
             error = await refusal(large)
             assert isinstance(error, EngineUnavailable)
-            assert "of memory, the budget is 120 MiB" in str(error)
+            assert "of memory, the budget is 80 MiB" in str(error)
             assert small.state is ChildState.WARM
 
     run(scene())
@@ -139,7 +139,7 @@ def test_all_who_wait_for_room_get_one_outcome(models: list[Path]) -> None:
     """The waits do not add up, and a model without room is down, not crashed."""
 
     async def scene() -> None:
-        async with fleet(budget_bytes=120 * MIB) as made:
+        async with fleet(budget_bytes=80 * MIB) as made:
             a, b, _ = members(made, models)
             async with a.lease():
                 async with asyncio.timeout(6 * QUICK.room_s):
@@ -153,7 +153,7 @@ def test_all_who_wait_for_room_get_one_outcome(models: list[Path]) -> None:
 
 def test_without_a_budget_models_share_the_machine(models: list[Path]) -> None:
     """Pages of a loaded file count as available memory, but they are taken."""
-    reading = Memory(total=264 * MIB, available=8 << 30)
+    reading = Memory(total=194 * MIB, available=8 << 30)
 
     async def scene() -> None:
         async with fleet(memory=lambda: reading) as made:
@@ -205,10 +205,10 @@ def test_two_models_that_start_together_keep_the_budget(models: list[Path]) -> N
 
     async def scene() -> None:
         options = msgspec.structs.replace(QUICK, room_s=10.0)
-        async with fleet(budget_bytes=120 * MIB, options=options) as made:
+        async with fleet(budget_bytes=80 * MIB, options=options) as made:
             a, b, c = members(made, models)
             await asyncio.gather(use(a), use(b), use(c))
-            assert 0 < made.loaded_bytes <= 120 * MIB
+            assert 0 < made.loaded_bytes <= 80 * MIB
 
     run(scene())
 

@@ -9,10 +9,11 @@ from supervised import parameters
 
 from gguf_models import CHATML, tiny_model, vocabulary
 from rung.config import KvType
-from rung.engines.llama_cpp.footprint import footprint
+from rung.engines.llama_cpp.footprint import Footprint
 from rung.engines.llama_cpp.model_file import Fingerprint, read_model_file
 from rung.errors import ModelError
 from rung.models.hardware.memory import read_memory
+from rung.models.shards import read_model
 
 MIB = 1024 * 1024
 
@@ -59,32 +60,29 @@ def test_every_cut_inside_the_header_is_noticed(tiny: Path, tmp_path: Path) -> N
             read_model_file(path)
 
 
+def needed(path: Path, **others: object) -> int:
+    """Bytes that a model is thought to take."""
+    return Footprint(read_model(path), parameters(path, **others)).needed
+
+
 def test_the_footprint_counts_weights_cache_and_working_memory(tiny: Path) -> None:
     """The cache grows with context and slots, and shrinks with its type."""
-    file = read_model_file(tiny)
-
-    def cache(**others: object) -> int:
-        base = footprint(file, parameters(tiny, context=256, slots=1))
-        return footprint(file, parameters(tiny, **others)) - base
-
+    whole = needed(tiny, context=256, slots=1)
     per_token = 2 * 4 * 64 * 2 * 2  # layers, heads, their size, keys and values, bytes
-    assert cache(context=256, slots=2) == 256 * per_token
-    assert cache(context=1024, slots=2) == 7 * 256 * per_token
-    assert cache(context=300, slots=1) == 256 * per_token  # rounded up as the engine does
-    assert cache(context=512, slots=1, kv_type=KvType.Q8_0) < 256 * per_token / 4
-    whole = footprint(file, parameters(tiny, context=256, slots=1))
-    assert tiny.stat().st_size + 80 * MIB < whole < 100 * MIB
+    logits, mask = 511 * 4, 2 * 256 * 256
+    assert needed(tiny, context=256, slots=2) - whole - logits >= 256 * per_token
+    more = needed(tiny, context=1024, slots=2) - needed(tiny, context=512, slots=2)
+    assert more == 1024 * per_token + 2 * 512 * 512  # and a longer mask
+    assert needed(tiny, context=300, slots=1) == needed(tiny, context=512, slots=1)  # rounded up
+    assert needed(tiny, context=2048, kv_type=KvType.Q8_0) < needed(tiny, context=2048) - 4 * mask
+    assert tiny.stat().st_size + 40 * MIB < whole < tiny.stat().st_size + 70 * MIB
 
 
 def test_layers_may_differ_in_their_heads(tmp_path: Path) -> None:
     """A file that gives key-value heads for each layer is added up."""
     same = tiny_model(tmp_path / "same.gguf")
     each = tiny_model(tmp_path / "each.gguf", extra={"llama.attention.head_count_kv": [4, 2]})
-    size = {
-        path: footprint(read_model_file(path), parameters(path, slots=1)) - path.stat().st_size
-        for path in (same, each)
-    }
-    assert size[same] - size[each] == 512 * 2 * 64 * 2 * 2
+    assert needed(same, slots=1) - needed(each, slots=1) == 512 * 2 * 64 * 2 * 2
 
 
 def test_the_machine_has_memory() -> None:

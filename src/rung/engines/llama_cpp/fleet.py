@@ -17,6 +17,7 @@ from rung.engines.llama_cpp.preflight import size_text
 from rung.engines.llama_cpp.role import Role
 from rung.engines.llama_cpp.supervisor import Supervisor
 from rung.errors import EngineOverloaded, EngineUnavailable
+from rung.models.fit.measured import Measurements
 from rung.models.hardware.memory import MemoryReading, read_memory
 
 _MIB = 1024 * 1024
@@ -32,6 +33,7 @@ class Fleet:
         options: patience of the supervisors; its `idle_s` gives way to the one above.
         memory: reads the machine's memory.
         look_s: seconds between two looks at the machine's memory.
+        measurements: what models took here before, and where what these take is kept; None for neither.
     """
 
     def __init__(
@@ -42,11 +44,13 @@ class Fleet:
         options: SupervisorOptions = SupervisorOptions(),  # noqa: B008  # frozen
         memory: MemoryReading = read_memory,
         look_s: float = _LOOK_S,
+        measurements: Measurements | None = None,
     ) -> None:
         self._budget = budget_bytes
         self._options = msgspec.structs.replace(options, idle_s=idle_s)
         self._memory = memory
         self._look_s = look_s
+        self._measurements = measurements
         self._supervisors: dict[tuple[ModelParameters, Role], Supervisor] = {}
         self._gate = asyncio.Lock()
         self._room = asyncio.Event()
@@ -55,7 +59,14 @@ class Fleet:
     def supervisor(self, parameters: ModelParameters, role: Role) -> Supervisor:
         """The supervisor of a model; equal arguments get the same one."""
         if (found := self._supervisors.get((parameters, role))) is None:
-            found = Supervisor(parameters, role, self._options, admission=self, memory=self._memory)
+            found = Supervisor(
+                parameters,
+                role,
+                self._options,
+                admission=self,
+                memory=self._memory,
+                measurements=self._measurements,
+            )
             self._supervisors[parameters, role] = found
         return found
 

@@ -1,91 +1,132 @@
-"""How much memory a loaded model will take, estimated from its file before it is loaded.
+"""How much memory a loaded model will take, before it is loaded: `models.fit`'s estimate for the embedded engine.
 
-An estimate for deciding what fits, on the high side for dense models, and from it what the child is never to exceed.
+From it follows what the child is never to exceed, which has to be generous: a limit that is met ends a child that
+works.
 """
 
 from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Sequence
 from pathlib import Path
 
-from rung.config import KvType
-from rung.engines.llama_cpp.model_file import ModelFile, fingerprint
+from rung.config import FlashAttention
+from rung.engines.llama_cpp.build import engine_build
+from rung.engines.llama_cpp.model_file import fingerprint
 from rung.engines.llama_cpp.parameters import ModelParameters
+from rung.engines.llama_cpp.role import Role
+from rung.models.fit.estimate import estimate
+from rung.models.fit.measured import SCORER, SERVER, Measurements, model_key
+from rung.models.fit.model import model_of
+from rung.models.fit.reserve import reserve
+from rung.models.fit.run import Run
+from rung.models.hardware.machine import Device, DeviceKind, Machine
+from rung.models.header import Header
 
-_PROCESS_BYTES = (
-    80 * 1024 * 1024
-)  # interpreter, library and graph of a small model: 47 to 70 MiB measured
 _RESERVED_BYTES = 1024 * 1024 * 1024
 """Address space of a child with a small model: libraries, allocator, interpreter; 370 to 780 MiB measured."""
 
 _STACK_BYTES = 8 * 1024 * 1024
-_LAYERS_LOOKED_AT = 512
 _TENSORS_PER_LAYER = 16  # each is checked by a thread of its own while it is loaded
-_CONTEXT_STEP = 256  # the engine rounds each slot's context up to this
+_SEQUENCES = 65  # of a SCORER; `scoring.scorer` needs numpy, which is not loaded for this
+_ROLES = {Role.SERVER: SERVER, Role.SCORER: SCORER}
 
-_BYTES_PER_ELEMENT = {KvType.F16: 2.0, KvType.Q8_0: 34 / 32, KvType.Q4_0: 18 / 32}
 
-
-def footprint(file: ModelFile, parameters: ModelParameters) -> int:
-    """Bytes that the model will take once it is loaded: weights, key-value cache, working memory."""
-    return (
-        files_bytes(file, parameters)
-        + max(0, _cache_bytes(file, parameters))  # a damaged file may name negative sizes
-        + max(_PROCESS_BYTES, _working_bytes(file, parameters))
+def run_of(parameters: ModelParameters, role: Role) -> Run:
+    """The parameters as `models.fit` has them."""
+    scores = role is Role.SCORER
+    slots = _SEQUENCES if scores else parameters.slots
+    return Run(
+        context=parameters.context * (1 if scores else slots),
+        slots=slots,
+        unified=scores,
+        type_k=parameters.kv_type.value,
+        type_v=parameters.kv_type.value,
+        flash_attention=parameters.flash_attention is not FlashAttention.OFF,
+        ubatch=parameters.batch_tokens,
+        batch=parameters.context if scores else parameters.batch_tokens,
+        gpu_layers=parameters.gpu_layers,
+        swa_full=scores,
     )
 
 
-def limit(file: ModelFile, parameters: ModelParameters) -> int:
-    """Bytes of memory that the model is never to exceed: the estimate with a margin.
+class Footprint:
+    """What one model will take.
 
-    The margin holds the whole attention matrix of a batch, which is written out for models without flash attention.
+    Args:
+        headers: of every part of the model, in order.
+        parameters: how it is loaded.
+        role: by which program.
+        measurements: what was measured here before takes the place of rules; None for rules alone.
+
+    Raises:
+        ModelError: a number that memory depends on is missing or impossible.
+
+    Attributes:
+        key: what the model's measurements are kept under.
+        run: the parameters as `models.fit` has them.
+        files: bytes of all files that are loaded.
+        needed: bytes of memory, all on the host: weights, key-value cache, working memory, the process.
     """
-    heads = max((0, *file.numbers("attention.head_count", _LAYERS_LOOKED_AT)))
-    attention = 4 * parameters.batch_tokens * parameters.context * parameters.slots * heads
-    return footprint(file, parameters) * 5 // 4 + attention
+
+    def __init__(
+        self,
+        headers: Sequence[Header],
+        parameters: ModelParameters,
+        role: Role = Role.SERVER,
+        measurements: Measurements | None = None,
+    ) -> None:
+        self._parameters = parameters
+        self._model = model_of(headers, Path(parameters.path).name)
+        self.key = model_key(*headers)
+        self.run = run_of(parameters, role)
+        adapters = sum(fingerprint(Path(one.path)).size for one in parameters.adapters)
+        self.files = sum(header.size for header in headers) + adapters
+        self.needed = self._estimated(role, measurements) + adapters
+
+    @property
+    def tokenizer(self) -> int:
+        """Bytes of its tokenizer's tables, which grow with the vocabulary."""
+        return reserve(_HOST.host, self._model.shape, self.run, 0).bytes
+
+    @property
+    def limit(self) -> int:
+        """Bytes of memory that the model is never to exceed: the estimate with a margin.
+
+        The margin holds what other models or builds were seen to need: the logits of a whole batch, and the whole
+        attention matrix of a model without flash attention.
+        """
+        shape, run = self._model.shape, self.run
+        floats = shape.vocabulary + run.context * shape.heads
+        return self.needed * 5 // 4 + 4 * run.ubatch * floats
+
+    @property
+    def reserved(self) -> int:
+        """Bytes of address space beyond that: the mapped files, and stacks of threads, which are hardly used."""
+        threads = (os.cpu_count() or 1) + 2 * self._parameters.threads + self._parameters.slots
+        threads += _TENSORS_PER_LAYER * len(self._model.shape.layers)
+        stack, _ = resource.getrlimit(resource.RLIMIT_STACK)
+        stack = _STACK_BYTES if stack == resource.RLIM_INFINITY else max(stack, _STACK_BYTES)
+        return self.files + _RESERVED_BYTES + threads * stack
+
+    def _estimated(self, role: Role, measurements: Measurements | None) -> int:
+        measured = process = None
+        build = engine_build()
+        if measurements is not None and build is not None:
+            measured = measurements.find(self.key, self.run, build, role=role_name(role))
+            process = measurements.process_reserve(build)
+        return estimate(self._model, self.run, _HOST, measured=measured, reserve=process).needed
 
 
-def reserved(file: ModelFile, parameters: ModelParameters) -> int:
-    """Bytes of address space beyond that: the mapped files, and stacks of threads, which are hardly used."""
-    threads = (os.cpu_count() or 1) + 2 * parameters.threads + parameters.slots
-    threads += _TENSORS_PER_LAYER * max(0, file.number("block_count"))
-    stack, _ = resource.getrlimit(resource.RLIMIT_STACK)
-    stack = _STACK_BYTES if stack == resource.RLIM_INFINITY else max(stack, _STACK_BYTES)
-    return files_bytes(file, parameters) + _RESERVED_BYTES + threads * stack
+_HOST = Machine(
+    name="this machine",
+    devices=(Device(name="RAM", kind=DeviceKind.HOST, backend="cpu", total=0, available=0),),
+    detected=False,
+)
+"""Everything is counted on the host, also what a card might hold; how much there is decides `preflight`."""
 
 
-def files_bytes(file: ModelFile, parameters: ModelParameters) -> int:
-    """Bytes of all files that are loaded; the parts of a split model are taken to be of one size."""
-    parts = file.metadata.get("split.count", 1)
-    parts = parts if isinstance(parts, int) and parts > 0 else 1
-    adapters = sum(fingerprint(Path(adapter.path)).size for adapter in parameters.adapters)
-    return file.fingerprint.size * parts + adapters
-
-
-def _cache_bytes(file: ModelFile, parameters: ModelParameters) -> int:
-    """Keys and values of every slot's whole context."""
-    layers = file.number("block_count")
-    heads = file.numbers("attention.head_count", 1)
-    head_dim = file.number("embedding_length") // max(1, heads[0] if heads else 1)
-    width = file.number("attention.key_length", head_dim)
-    width += file.number("attention.value_length", head_dim)
-    if f"{file.architecture}.attention.head_count_kv" in file.metadata:
-        per_layer = file.metadata[f"{file.architecture}.attention.head_count_kv"]
-    else:
-        per_layer = heads[0] if heads else 0
-    if isinstance(per_layer, tuple):
-        kv_heads = sum(int(count) for count in per_layer if isinstance(count, int))
-    else:
-        kv_heads = layers * (per_layer if isinstance(per_layer, int) else 0)
-    cells = -(-parameters.context // _CONTEXT_STEP) * _CONTEXT_STEP * parameters.slots
-    return int(cells * kv_heads * width * _BYTES_PER_ELEMENT[parameters.kv_type])
-
-
-def _working_bytes(file: ModelFile, parameters: ModelParameters) -> int:
-    """The process, and the largest tensors of a batch: logits, and the widest activations a few times."""
-    vocabulary = file.lengths.get("tokenizer.ggml.tokens", file.number("vocab_size"))
-    activations = 4 * (
-        file.number("embedding_length") + max(file.numbers("feed_forward_length", 1))
-    )
-    return _PROCESS_BYTES + 4 * parameters.batch_tokens * (vocabulary + activations)
+def role_name(role: Role) -> str:
+    """A role as measurements name it."""
+    return _ROLES[role]

@@ -12,7 +12,8 @@ import msgspec
 
 from rung.errors import ModelError
 from rung.models.bounded import facts_of
-from rung.models.metadata import Array, Scalar, read_metadata
+from rung.models.header import Header
+from rung.models.metadata import Array, Entry, Scalar, read_metadata
 
 
 class Fingerprint(msgspec.Struct, frozen=True):
@@ -71,7 +72,25 @@ def read_model_file(path: Path) -> ModelFile:
             inside its header, or something writes to it.
     """
     before = fingerprint(path)
-    values = {key: entry.value for key, entry in read_metadata(path).items()}
+    return _told(path, before, read_metadata(path))
+
+
+def model_file_of(header: Header, before: Fingerprint) -> ModelFile:
+    """The same from a header that was read already.
+
+    Args:
+        header: of the model's file, or of its first part.
+        before: fingerprint of that file before its header was read.
+
+    Raises:
+        ModelError: it names no architecture, or something writes to it.
+    """
+    return _told(Path(header.path), before, header.metadata)
+
+
+def _told(path: Path, before: Fingerprint, entries: Mapping[str, Entry]) -> ModelFile:
+    """What the entries tell of a file that is still as it was."""
+    values = {key: entry.value for key, entry in entries.items()}
     if fingerprint(path) != before:
         raise ModelError(
             f"the model file {str(path)!r} changed while it was read",

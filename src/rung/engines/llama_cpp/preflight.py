@@ -11,17 +11,21 @@ from pathlib import Path
 import msgspec
 
 from rung.config import FlashAttention, KvType
-from rung.engines.llama_cpp.footprint import files_bytes, footprint, limit, reserved
+from rung.engines.llama_cpp.footprint import Footprint
 from rung.engines.llama_cpp.model_file import (
     Fingerprint,
     ModelFile,
     fingerprint,
+    model_file_of,
     read_model_file,
 )
 from rung.engines.llama_cpp.parameters import ModelParameters
+from rung.engines.llama_cpp.role import Role
 from rung.errors import ModelError
+from rung.models.fit.measured import Measurements
 from rung.models.hardware.memory import MemoryReading
 from rung.models.scan.gate import check_loadable
+from rung.models.shards import read_model
 
 _BOUNDS = {
     "context": (16, 16_777_216),
@@ -38,28 +42,35 @@ class Loadable(msgspec.Struct, frozen=True):
 
     Attributes:
         prints: of the model's and its adapters' files.
-        needed: estimated bytes of memory.
-        files_bytes: bytes of the files.
-        limit: bytes of memory that it is never to exceed.
-        reserved: bytes of address space that it takes beyond its memory.
+        footprint: what it will take.
     """
 
     prints: tuple[Fingerprint, ...]
-    needed: int
-    files_bytes: int
-    limit: int
-    reserved: int
+    footprint: Footprint
 
 
-def look_at(parameters: ModelParameters, memory: MemoryReading) -> Loadable:
+def look_at(
+    parameters: ModelParameters,
+    memory: MemoryReading,
+    role: Role = Role.SERVER,
+    measurements: Measurements | None = None,
+) -> Loadable:
     """Check a model before it is loaded.
+
+    Args:
+        parameters: the model.
+        memory: reads the machine's memory.
+        role: the program that is to load it.
+        measurements: what models took here before; None for rules alone.
 
     Raises:
         ModelError: a file is missing, blocked or no model, a parameter is out of bounds or does not fit the model,
             or the model needs more memory than the machine has.
     """
     check_bounds(parameters)
-    file = read_model_file(Path(parameters.path))
+    before = fingerprint(Path(parameters.path))
+    headers = read_model(Path(parameters.path))
+    file = model_file_of(headers[0], before)
     _check_kind(file)
     adapters = [read_model_file(Path(adapter.path)) for adapter in parameters.adapters]
     for adapter in adapters:
@@ -68,20 +79,14 @@ def look_at(parameters: ModelParameters, memory: MemoryReading) -> Loadable:
     _check_tokenizer(file)
     for each in (file, *adapters):
         check_loadable(Path(each.path))
-    needed = footprint(file, parameters)
-    if needed > (total := memory().total):
+    footprint = Footprint(headers, parameters, role, measurements)
+    if footprint.needed > (total := memory().total):
         raise ModelError(
-            f"the model {file.path!r} needs about {size_text(needed)} of memory with {parameters.slots} × "
+            f"the model {file.path!r} needs about {size_text(footprint.needed)} of memory with {parameters.slots} × "
             f"{parameters.context} tokens of context, this machine has {size_text(total)}",
             hint="choose a smaller model or quantisation, a shorter context, fewer slots, or a quantised kv_type",
         )
-    return Loadable(
-        (file.fingerprint, *(adapter.fingerprint for adapter in adapters)),
-        needed,
-        files_bytes(file, parameters),
-        limit(file, parameters),
-        reserved(file, parameters),
-    )
+    return Loadable((file.fingerprint, *(adapter.fingerprint for adapter in adapters)), footprint)
 
 
 def check_bounds(parameters: ModelParameters) -> None:

@@ -25,6 +25,7 @@ from typing import IO
 import msgspec
 
 from rung.engines.llama_cpp import last_words
+from rung.engines.llama_cpp.buffers import BufferLog, Buffers
 from rung.engines.llama_cpp.handshake import Instructions, Ready
 from rung.engines.llama_cpp.parameters import ModelParameters
 from rung.engines.llama_cpp.role import Role
@@ -87,6 +88,7 @@ class ChildProcess:
         self.ended_because: str | None = None
         self._lines: collections.deque[tuple[float, str]] = collections.deque(maxlen=_LINES)
         self._ended_at: float | None = None
+        self._log = BufferLog()
         self._process = _spawn(role, parameters.threads)
         instructions = Instructions(
             parameters=parameters, socket=self.socket, key=self.key, address_space=address_space
@@ -108,6 +110,11 @@ class ChildProcess:
     def alive(self) -> bool:
         """Whether it still runs, asked of the system now."""
         return self._process.poll() is None
+
+    @property
+    def buffers(self) -> Buffers:
+        """What its log says it allocated; complete a moment after it is ready."""
+        return self._log.buffers()
 
     def epitaph(self) -> str | None:
         """Why it is gone, None while it lives."""
@@ -170,7 +177,8 @@ class ChildProcess:
             self.ready.set_result(ready)
 
     def _said(self, line: str) -> None:
-        self._lines.append((time.monotonic(), line))
+        if not self._log.take(line):
+            self._lines.append((time.monotonic(), line))
 
     def _sentence(self) -> str:
         since = 0.0

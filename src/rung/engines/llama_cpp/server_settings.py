@@ -17,6 +17,9 @@ from rung.engines.llama_cpp.handshake import Instructions
 from rung.engines.llama_cpp.parameters import ModelParameters
 
 _WARNINGS = 2  # llama.cpp's verbosity that keeps errors and warnings
+_INFORMATION = 4  # and what it allocates, but also what is asked of it
+_MAIN, _THRESHOLD = "_Z15common_log_mainv", "_Z30common_log_set_verbosity_tholdi"
+_PAUSE, _RESUME = "_Z16common_log_pauseP10common_log", "_Z17common_log_resumeP10common_log"
 
 
 def start(instructions: Instructions) -> xllamacpp.Server:
@@ -28,21 +31,46 @@ def start(instructions: Instructions) -> xllamacpp.Server:
     settings = _settings(instructions.parameters)
     settings.hostnames = [instructions.socket]  # its name has to end in .sock
     settings.api_keys = [instructions.key]
+    log = _Log()
+    # Requests come only after this function: nobody else has the key, and who has it waits for the child to be ready.
+    settings.verbosity = _INFORMATION if log.can_be_hushed else _WARNINGS
     try:
-        return xllamacpp.Server(settings)
+        server = xllamacpp.Server(settings)
     except RuntimeError:
-        _flush_log()
+        log.flush()
         raise
+    log.flush()
+    log.hush()
+    return server
 
 
-def _flush_log() -> None:
-    """Let the engine's logging thread write the reason of a failure before the process ends."""
-    library = ctypes.CDLL(xllamacpp.xllamacpp.__file__)
-    with contextlib.suppress(AttributeError):  # another build: the reason may be lost, nothing else
-        log, pause = library._Z15common_log_mainv, library._Z16common_log_pauseP10common_log
-        log.restype = ctypes.c_void_p
-        pause.argtypes = [ctypes.c_void_p]
-        pause(log())
+class _Log:
+    """The engine's log, by symbols that another build may not have: then it stays as it is, and its end may be lost."""
+
+    def __init__(self) -> None:
+        self._library = ctypes.CDLL(xllamacpp.xllamacpp.__file__)
+
+    @property
+    def can_be_hushed(self) -> bool:
+        """Whether it can be made to say less later."""
+        return all(hasattr(self._library, name) for name in (_MAIN, _PAUSE, _RESUME, _THRESHOLD))
+
+    def flush(self) -> None:
+        """Let the logging thread write what it holds."""
+        with contextlib.suppress(AttributeError):
+            self._of_log(_PAUSE)
+            self._of_log(_RESUME)
+
+    def hush(self) -> None:
+        """Keep errors and warnings only from now on."""
+        if self.can_be_hushed:
+            self._library[_THRESHOLD](_WARNINGS)
+
+    def _of_log(self, name: str) -> None:
+        main, function = self._library[_MAIN], self._library[name]
+        main.restype = ctypes.c_void_p
+        function.argtypes = [ctypes.c_void_p]
+        function(main())
 
 
 def build() -> str:
@@ -88,7 +116,6 @@ def _close_what_is_open(settings: xllamacpp.CommonParams) -> None:
     settings.endpoint_props = False
     settings.cors_origins = ""
     settings.cors_origins_explicit = True
-    settings.verbosity = _WARNINGS
 
 
 def _kv_type(kind: KvType) -> xllamacpp.ggml_type:

@@ -20,6 +20,7 @@ from rung.engines.llama_cpp.breaker import Breaker
 from rung.engines.llama_cpp.folder import SocketFolder
 from rung.engines.llama_cpp.handshake import Ready
 from rung.engines.llama_cpp.lease import ChildState, Lease
+from rung.engines.llama_cpp.observation import Observation
 from rung.engines.llama_cpp.options import SupervisorOptions
 from rung.engines.llama_cpp.parameters import ModelParameters
 from rung.engines.llama_cpp.preflight import Loadable, look_at, prints
@@ -32,6 +33,7 @@ from rung.errors import (
     EngineUnavailable,
     ModelError,
 )
+from rung.models.fit.measured import Measurements
 from rung.models.hardware.memory import MemoryReading, read_memory
 
 __all__ = ["ChildState", "Lease", "Supervisor"]
@@ -43,12 +45,18 @@ class _Running:
     """A child that is ready, and its leases."""
 
     def __init__(
-        self, child: ChildProcess, generation: int, loaded: Loadable, ready: Ready
+        self,
+        child: ChildProcess,
+        generation: int,
+        loaded: Loadable,
+        ready: Ready,
+        observation: Observation,
     ) -> None:
         self.child = child
         self.generation = generation
         self.loaded = loaded
         self.ready = ready
+        self.observation = observation
         self.leases = 0
         self.warm = False
         self.unloaded = False
@@ -65,6 +73,7 @@ class Supervisor:
         options: patience.
         admission: who decides what is in memory together; None for nobody.
         memory: reads the machine's memory.
+        measurements: what models took here before, and where what this one takes is kept; None for neither.
 
     Attributes:
         parameters: as given.
@@ -80,6 +89,7 @@ class Supervisor:
         *,
         admission: Admission | None = None,
         memory: MemoryReading = read_memory,
+        measurements: Measurements | None = None,
     ) -> None:
         self.parameters = parameters
         self.role = role
@@ -87,6 +97,7 @@ class Supervisor:
         self._options = options
         self._admission = admission or Anywhere()
         self._memory = memory
+        self._measurements = measurements
         self._breaker = Breaker(options)
         self._running: _Running | None = None
         self._starting: asyncio.Task[_Running] | None = None
@@ -142,6 +153,11 @@ class Supervisor:
     def ready(self) -> Ready | None:
         """What the running child said of itself."""
         return self._running.ready if self._running is not None else None
+
+    @property
+    def observation(self) -> Observation | None:
+        """What the running child was seen to take."""
+        return self._running.observation if self._running is not None else None
 
     @property
     def pid(self) -> int | None:
@@ -313,12 +329,14 @@ class Supervisor:
             self._breaker, self._failed_prints = Breaker(self._options), None
         self._check_breaker()
         try:
-            loadable = await asyncio.to_thread(look_at, self.parameters, self._memory)
+            loadable = await asyncio.to_thread(
+                look_at, self.parameters, self._memory, self.role, self._measurements
+            )
         except ModelError as error:
             self._breaker.reason = error.message
             raise EngineUnavailable(error.message, hint=error.hint) from error
-        await self._admission.admit(self._name, loadable.needed)
-        self._needed = loadable.needed
+        await self._admission.admit(self._name, loadable.footprint.needed)
+        self._needed = loadable.footprint.needed
         try:
             await asyncio.sleep(self._breaker.pause(time.monotonic()))
             return await self._launch(loadable)
@@ -359,13 +377,19 @@ class Supervisor:
         """Bytes of address space for the child; any for a GPU's driver, which maps far more than it uses."""
         if self.parameters.gpu_layers:
             return None
+        footprint = loadable.footprint
         if self.parameters.memory_mib is not None:
-            return loadable.files_bytes + self.parameters.memory_mib * 1024 * 1024
-        return min(loadable.limit, self._admission.most(), self._memory().total) + loadable.reserved
+            return footprint.files + self.parameters.memory_mib * 1024 * 1024
+        most = min(footprint.limit, self._admission.most(), self._memory().total)
+        return most + footprint.reserved
 
     def _adopt(self, child: ChildProcess, loadable: Loadable) -> _Running:
         """The child is ready: from here on its end is a crash."""
-        running = _Running(child, self._generation, loadable, child.ready.result())
+        ready = child.ready.result()
+        observation = Observation(
+            child, ready.build, loadable.footprint, self.role, self._measurements
+        )
+        running = _Running(child, self._generation, loadable, ready, observation)
         self._running = running
         self._crashed = False
         loop = asyncio.get_running_loop()
@@ -425,6 +449,8 @@ class Supervisor:
     def _release(self, running: _Running) -> None:
         running.leases -= 1
         self.last_used = time.monotonic()
+        if running.observation.look():
+            self._keep(asyncio.create_task(asyncio.to_thread(running.observation.keep)))
         if running.leases == 0 and running.watch is not None:
             running.watch.cancel()
             running.watch = None
@@ -461,9 +487,12 @@ class Supervisor:
     async def _end(self, running: _Running, because: str) -> None:
         """End a child on purpose and wait until its memory is free."""
         running.unloaded = True
+        worth_keeping = running.observation.look(now=True)
         running.child.kill(because)
         await running.child.gone()
         self._note_exit(running)
+        if worth_keeping:
+            await asyncio.to_thread(running.observation.keep)
 
     def _idle_from_now(self) -> None:
         """Unload after a while, unless somebody asks before."""

@@ -33,7 +33,9 @@ Logits = npt.NDArray[np.float32]
 _KV_TYPES = {KvType.F16: 1, KvType.Q4_0: 2, KvType.Q8_0: 8}
 _FLASH = {FlashAttention.AUTO: -1, FlashAttention.OFF: 0, FlashAttention.ON: 1}
 _ABORTED = 2
+_INFORMATION = 2
 _LOUD = {3: b"W", 4: b"E"}  # 5 continues a line, of progress dots
+_BUFFER = b" buffer size = "
 
 
 class ModelParams(ctypes.Structure):
@@ -459,6 +461,6 @@ def _never() -> bool:
 
 
 def _print_loud(level: int, text: bytes, _: int | None) -> None:
-    """Warnings and errors to stderr, where the supervisor reads the reason of a failure."""
-    if level in _LOUD:
-        os.write(2, b"0 %s %s" % (_LOUD[level], text))
+    """Warnings and errors to stderr, where the supervisor reads the reason of a failure; and what was allocated."""
+    if level in _LOUD or (level == _INFORMATION and _BUFFER in text):
+        os.write(2, b"0 %s %s" % (_LOUD.get(level, b"I"), text))

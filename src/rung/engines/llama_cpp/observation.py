@@ -1,0 +1,129 @@
+"""What a running child takes, kept for the next estimate: its log's buffers, and the most memory it ever had.
+
+Looking costs microseconds and writing happens in other threads; neither ever fails a start. Reading the log is
+`buffers`'.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rung.engines.llama_cpp.buffers import Buffers
+from rung.engines.llama_cpp.footprint import Footprint, role_name
+from rung.engines.llama_cpp.process import ChildProcess
+from rung.engines.llama_cpp.role import Role
+from rung.models.fit.measured import Measured, Measurements, Reserve
+
+_PAUSE_S = 1.0
+_GROWN = 1.01
+_TINY_BYTES = 64 * 1024 * 1024
+
+
+class Observation:
+    """One child, observed.
+
+    Args:
+        child: that is ready.
+        build: of its engine.
+        footprint: what it was thought to take.
+        role: its program.
+        measurements: where what it took is kept; None keeps nothing.
+    """
+
+    def __init__(
+        self,
+        child: ChildProcess,
+        build: str,
+        footprint: Footprint,
+        role: Role,
+        measurements: Measurements | None,
+    ) -> None:
+        self._child = child
+        self._build = build
+        self._footprint = footprint
+        self._role = role
+        self._measurements = measurements
+        self._started_rss = self._peak = peak_rss(child.pid)
+        self._kept_peak: int | None = None
+        self._looked = time.monotonic()
+
+    @property
+    def buffers(self) -> Buffers:
+        """What its log says it allocated."""
+        return self._child.buffers
+
+    @property
+    def peak(self) -> int | None:
+        """Most resident bytes that were seen; None where the system does not tell."""
+        return self._peak
+
+    def look(self, *, now: bool = False) -> bool:
+        """Look how much memory the child has taken, and tell whether that is worth keeping.
+
+        Args:
+            now: look even if the last look was a moment ago.
+        """
+        if self._measurements is None or (not now and time.monotonic() - self._looked < _PAUSE_S):
+            return False
+        self._looked = time.monotonic()
+        self._peak = max(filter(None, (self._peak, peak_rss(self._child.pid))), default=None)
+        return self._kept_peak is None or (self._peak or 0) > self._kept_peak * _GROWN
+
+    def keep(self) -> None:
+        """Keep what was seen; takes milliseconds, so best called in a thread."""
+        if self._measurements is None:
+            return
+        self._kept_peak = self._peak or 0
+        buffers, at = self.buffers, datetime.now(UTC).isoformat(timespec="seconds")
+        measured = Measured(
+            engine=self._build,
+            backend=_backend(buffers),
+            weights=buffers.weights,
+            cache=buffers.cache,
+            state=buffers.state,
+            compute=buffers.compute,
+            output=buffers.output,
+            started_rss=self._started_rss,
+            peak_rss=self._peak,
+            at=at,
+        )
+        if buffers.total:
+            self._measurements.record(
+                self._footprint.key, self._footprint.run, measured, role=role_name(self._role)
+            )
+        if self._role is Role.SERVER and (taken := self._reserve()) is not None:
+            self._measurements.record_reserve(Reserve(engine=self._build, bytes=taken, at=at))
+
+    def _reserve(self) -> int | None:
+        """What a process takes beside buffers and tokenizer: only a small model shows it.
+
+        Nothing was computed before it was ready, so that its working memory was not touched yet.
+        """
+        buffers, footprint = self.buffers, self._footprint
+        if not 0 < buffers.total < _TINY_BYTES or footprint.run.gpu_layers:
+            return None
+        if self._started_rss is None:
+            return None
+        touched = buffers.total - sum(buffers.compute.values())
+        return max(0, self._started_rss - touched - footprint.tokenizer)
+
+
+def peak_rss(pid: int) -> int | None:
+    """The most memory that a process ever had, in bytes; None where the system does not tell."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None  # no Linux, or it is gone
+    for line in status.splitlines():
+        name, _, rest = line.partition(":")
+        if name == "VmHWM" and (words := rest.split()) and words[0].isdecimal():
+            return int(words[0]) * 1024
+    return None
+
+
+def _backend(buffers: Buffers) -> str:
+    """What computed, by the buffers' names."""
+    cards = [name for name in buffers.compute if not name.startswith("CPU")]
+    return "".join(c for c in cards[0] if c.isalpha()).lower() if cards else "cpu"
