@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from fit_parts import GIB, sparse_model
 from gguf_models import tiny_model
-from hub import Hub
+from hub import MODEL_LAYER, PROJECTOR_LAYER, Hub
 from rung.cli import root as command_line
 from rung.errors import InputError, ModelError, RungError, SourceError
 from rung.models.hardware.profiles import profile_names
@@ -142,6 +142,10 @@ def test_an_unknown_architecture_is_said_to_take_at_most_so_much(models: Path) -
     assert done.return_value == 0
     assert "at most" in done.output.splitlines()[0]
     assert "'novel' is not known" in done.output
+    large = fit(models / "novel.gguf", "--on", "laptop-8gb", "--ctx", 900_000)
+    assert large.return_value == 1
+    assert large.output.startswith("no · up to ")
+    assert "may be needed" in large.output.splitlines()[0]
 
 
 def test_a_sweep_is_a_table_of_contexts_and_slots(models: Path) -> None:
@@ -185,6 +189,8 @@ def test_a_plot_of_another_kind_is_refused_before_any_work(models: Path, tmp_pat
         (["missing.gguf"], "missing.gguf"),
         (["notes.gguf"], "notes.gguf"),
         (["cut.gguf"], "cut.gguf"),
+        (["."], "is a folder"),
+        (["/"], "is a folder"),
     ],
 )
 def test_a_file_that_is_no_model_is_one_sentence(models: Path, words: list[str], said: str) -> None:
@@ -270,6 +276,22 @@ def test_a_model_elsewhere_is_known_by_its_header(
         again = facts(name, "--on", "laptop-8gb", "--ctx", 400_000)
         assert again["needed"] > 4 * GIB
         assert hub.bytes_served - served < 100_000
+
+
+def test_what_comes_along_and_is_not_counted_is_said(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A projector is loaded with images only."""
+    with Hub() as hub:
+        model = models / "tiny.gguf"
+        hub.add_ollama(
+            "library/seeing", "1b", [(MODEL_LAYER, model), (PROJECTOR_LAYER, b"GGUF" * 1000)]
+        )
+        hub.use(monkeypatch, tmp_path)
+        done = fit("ollama:seeing:1b", "--on", "laptop-8gb")
+    assert done.return_value == 0, done.exception
+    assert "note: the projector" in done.output
+    assert "comes along and is not counted" in done.output
 
 
 def test_a_source_that_cannot_be_reached_is_one_sentence(

@@ -129,7 +129,10 @@ def _fit(name: str, asked: _Asked, profile: str | None, rule_set: str | None, sh
     )
     rows = _rows(opened, run, machine, chosen, show, reserve)
     if show.as_json:
-        click.echo(msgspec.json.encode(_facts(name, answer, machine, helping, rows, opened)))
+        from rung.cli.fitfacts import facts
+
+        found = facts(name, answer, machine, helping, rows, opened)
+        click.echo(msgspec.json.encode(found))
     else:
         _print(answer, machine, helping, rows, opened)
     return _DOES_NOT_FIT if answer.verdict is Verdict.NO else 0
@@ -172,14 +175,14 @@ def _measured(
     opened: Opened, run: Run, machine: Machine, rule_set: str | None
 ) -> tuple[Measured | None, int | None]:
     """What was measured of this model and of a process here, where it is about this machine and the embedded engine."""
-    from importlib.metadata import version
-
+    from rung.engines.llama_cpp.build import engine_build
     from rung.models.fit.measured import Measurements
 
     if not machine.detected or rule_set is not None:
         return None, None
-    engine = f"xllamacpp {version('xllamacpp')}"
-    kept = Measurements()
+    engine, kept = engine_build(), Measurements()
+    if engine is None:
+        return None, None
     return kept.find(opened.key, run, engine), kept.process_reserve(engine)
 
 
@@ -212,44 +215,9 @@ def _print(
 ) -> None:
     from rung.cli.fittext import described, table
 
-    click.echo(described(answer, machine, helping, opened.evidence))
+    click.echo(described(answer, machine, helping, opened.evidence, opened.beside))
     if rows:
         click.echo(f"\n{table(rows)}")
-
-
-def _facts(
-    name: str,
-    answer: Estimate,
-    machine: Machine,
-    helping: tuple[Remedy, ...],
-    rows: tuple[Row, ...],
-    opened: Opened,
-) -> dict[str, object]:
-    """The same facts as one object."""
-    sweep = [
-        {
-            "tokens_per_slot": row.per_slot,
-            "slots": one.run.slots,
-            "needed": one.needed,
-            "headroom": one.headroom,
-            "verdict": one.verdict,
-            "layers_on_card": one.layers_on_card,
-        }
-        for row in rows
-        for one in row.estimates
-    ]
-    return {
-        "format": 1,
-        "asked": name,
-        "verdict": answer.verdict,
-        "needed": answer.needed,
-        "headroom": answer.headroom,
-        "estimate": answer,
-        "machine": machine,
-        "remedies": helping,
-        "sweep": sweep,
-        "evidence": opened.evidence,
-    }
 
 
 def _list_machines(*, as_json: bool) -> None:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rung.blocking import run_blocking
+from rung.errors import ModelError
 from rung.models.fit.measured import model_key
 from rung.models.fit.model import Model, model_of
 from rung.models.fit.quants import requantised
 from rung.models.header import Header
 from rung.models.reference import Origin, Reference, parse_reference
 from rung.models.shards import part_names, read_model
-from rung.models.sources.resolved import RemoteFile, Resolved
+from rung.models.sources.resolved import RemoteFile, Resolved, Role
 from rung.quantities import counted
 
 STARTER = "starter"
@@ -36,12 +37,14 @@ class Opened(NamedTuple):
         quants: other quantisations of the same repository.
         evidence: what was read, for people.
         key: what measurements of the model are kept under.
+        beside: what is said of files that come along and are not counted.
     """
 
     model: Model
     quants: tuple[Model, ...]
     evidence: str
     key: str
+    beside: tuple[str, ...] = ()
 
 
 def open_model(name: str) -> Opened:
@@ -72,6 +75,8 @@ def quant_of(name: str) -> str:
 
 
 def _local(path: Path) -> Opened:
+    if path.is_dir():
+        raise ModelError(f"{str(path)!r} is a folder", hint="name one .gguf file in it")
     headers = read_model(path)
     return _opened(headers, path.name, (), "header read")
 
@@ -85,9 +90,10 @@ async def _looked_up(reference: Reference) -> Opened:
     name = resolved.weights[0].name.rpartition("/")[2]
     where = f"in the store of {resolved.store}" if resolved.store else "at its source"
     read = sum(min((t.start for t in header.tensors), default=0) for header in headers)
-    return _opened(
+    opened = _opened(
         headers, name, _others(resolved), f"header of {read / _MIB:,.1f} MiB read {where}"
     )
+    return opened._replace(beside=tuple(_beside(resolved)))
 
 
 def _opened(
@@ -100,6 +106,14 @@ def _opened(
         requantised(model, label, size) for label, size in others if label != model.file_type
     )
     return Opened(model, quants, f"{tensors}{parts}, {read}", model_key(*headers))
+
+
+def _beside(resolved: Resolved) -> Iterator[str]:
+    """What loading projectors and adapters would add."""
+    for file in resolved.files:
+        if file.role in (Role.PROJECTOR, Role.ADAPTER):
+            size = "" if file.size is None else f" of {file.size / _MIB:,.1f} MiB"
+            yield f"the {file.role} {file.name!r}{size} comes along and is not counted"
 
 
 def _others(resolved: Resolved) -> tuple[tuple[str, int], ...]:

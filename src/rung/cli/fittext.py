@@ -27,7 +27,13 @@ def memory(size: int) -> str:
     return f"{size / _GIB:,.2f} GiB"
 
 
-def described(answer: Estimate, machine: Machine, remedies: Sequence[Remedy], evidence: str) -> str:
+def described(
+    answer: Estimate,
+    machine: Machine,
+    remedies: Sequence[Remedy],
+    evidence: str,
+    beside: Sequence[str] = (),
+) -> str:
     """Everything that is said of one estimate.
 
     Args:
@@ -35,6 +41,7 @@ def described(answer: Estimate, machine: Machine, remedies: Sequence[Remedy], ev
         machine: that it is for.
         remedies: what would help.
         evidence: what the model's figures were read from.
+        beside: what is said of files beside the model.
     """
     lines = [headline(answer), _how(answer, machine), ""]
     for budget in answer.budgets:
@@ -42,7 +49,11 @@ def described(answer: Estimate, machine: Machine, remedies: Sequence[Remedy], ev
     if answer.speed is not None:
         lines += [_line("speed", _span(answer.speed), "rule", _speed_note(answer.speed))]
         lines += [_line("prompts", "", "unknown", "how fast they are read is known once measured")]
-    lines += [f"  note: {note}" for note in (*answer.notes, *machine.notes)]
+    lines += [f"  note: {note}" for note in (*answer.notes, *beside, *machine.notes)]
+    if machine.detected and answer.layers_on_card:
+        lines.append(
+            "  note: the engine within Rung computes on the processor: --gpu-layers 0 tells of that"
+        )
     if remedies:
         lines += ["", *_helping(remedies)]
     return "\n".join(lines).rstrip()
@@ -55,7 +66,9 @@ def headline(answer: Estimate) -> str:
     where = "" if len(answer.budgets) == 1 else f" on {budget.device}"
     of = f"{most}{memory(budget.needed)} of {memory(budget.available)} free{where}"
     if answer.verdict is Verdict.NO:
-        said = f"{most}{memory(budget.needed)} would be needed{where}, {memory(budget.available)} are free"
+        needed = "up to {} may" if answer.at_most else "{} would"
+        needed = needed.format(memory(budget.needed))
+        said = f"{needed} be needed{where}, {memory(budget.available)} are free"
     elif answer.verdict is Verdict.SPILLS:
         layers = f"{answer.layers_on_card} of {counted(answer.layers, 'layer')} on the card"
         said = f"{layers}, the rest in the host's memory; {of} would be used"
