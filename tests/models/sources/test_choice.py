@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rung.errors import ModelError
 from rung.models.reference import parse_reference
@@ -121,3 +123,31 @@ def test_a_repository_without_gguf_says_what_to_look_for() -> None:
     assert chosen("hf:o/r:model.safetensors", "model.safetensors") == ("model.safetensors",)
     with pytest.raises(ModelError, match=r"no file 'other\.gguf'"):
         chosen("hf:o/r:other.gguf", "x-Q8_0.gguf")
+
+
+NAMES = [
+    f"{folder}{stem}{label}{part}.gguf"
+    for folder in ("", "Q4_K_M/", "UD-Q4_K/")
+    for stem in ("x-", "y.", "mmproj-", "imatrix-")
+    for label in ("Q4_K_M", "UD-Q4_K_M", "i1-Q4_K", "Q8_0", "BF16", "chat")
+    for part in ("", "-00001-of-00002", "-00002-of-00002", "-00003-of-00002", "-00000-of-00000")
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.sampled_from(NAMES), max_size=8, unique=True),
+    st.sampled_from(["", ":Q4_K_M", ":Q4_K", ":BF16", ":x-Q8_0.gguf"]),
+)
+def test_any_listing_is_chosen_from_or_refused(names: list[str], tail: str) -> None:
+    """What is chosen was asked for, once, and nothing of it is also beside it."""
+    reference = parse_reference(f"hf:o/r{tail}")
+    try:
+        chosen, others = choose(reference, files(*names))
+    except ModelError as error:
+        assert error.hint
+        return
+    assert chosen
+    assert not set(chosen) & set(others)
+    if reference.quant:
+        assert {quant_of(file.name) for file in chosen} == {reference.quant}

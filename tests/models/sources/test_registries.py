@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hub import (
     LICENSE_LAYER,
@@ -21,6 +23,7 @@ from hub import (
 from lookups import read_file, read_headers, resolve
 from rung.errors import InputError, ModelError, SourceError
 from rung.models.reference import parse_reference
+from rung.models.sources.ollama import resolved_manifest
 from rung.models.sources.resolved import RemoteFile, Resolved, Role
 
 WEIGHTS = b"GGUF" + bytes(1000)
@@ -175,6 +178,44 @@ def test_a_wrong_manifest_is_refused(hub: Hub) -> None:
         resolve("ollama:t:d")
     with pytest.raises(ModelError, match="has no 'ollama:library/t:e'"):
         resolve("ollama:t:e")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+LAYERS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "mediaType": st.sampled_from([MODEL_LAYER, TEMPLATE_LAYER, "application/x"]) | JSON,
+            "digest": st.sampled_from([f"sha256:{SHA}", "sha256:../../x", f"sha512:{SHA}"]) | JSON,
+            "size": st.integers(-1, 2**70) | JSON,
+        }
+    ),
+    max_size=3,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.binary(max_size=40)
+    | JSON.map(lambda value: json.dumps(value).encode())
+    | LAYERS.map(lambda layers: json.dumps({"schemaVersion": 2, "layers": layers}).encode())
+)
+def test_any_manifest_is_read_or_refused(manifest: bytes) -> None:
+    """Whatever a registry sends, files have plain names, true digests and sizes."""
+    try:
+        found = resolved_manifest(parse_reference("ollama:t:1b"), manifest, "https://r.example")
+    except (ModelError, SourceError):
+        return
+    for file in found.files:
+        assert file.sha256 == SHA
+        assert file.size is not None
+        assert file.size >= 0
+        assert "/" not in file.name
 
 
 def test_a_plain_address_is_pinned_by_its_entity_tag(hub: Hub) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import shutil
@@ -14,8 +15,10 @@ from hub import MODEL_LAYER, Fault, Hub, Mode
 from lookups import read_headers, resolve
 from rung.errors import ModelError, SourceError
 from rung.models.header import read_header
+from rung.models.reference import parse_reference
 from rung.models.sources import header_cache
 from rung.models.sources.header_cache import HeaderCache
+from rung.models.sources.opening import Sources
 
 
 @pytest.fixture(scope="session")
@@ -163,6 +166,25 @@ def test_a_file_that_changes_between_two_requests_is_not_mixed(hub: Hub, long_mo
     hub.fail(Fault(Mode.ETAG))
     with pytest.raises(SourceError, match="changed while its header was read"):
         read_headers("hf:o/r")
+
+
+def test_a_cancelled_header_ends(hub: Hub, model: Path, long_model: Path) -> None:
+    """Before the first byte and in the midst of it, without waiting for the server."""
+    hub.add_repo("o/r", {model.name: model})
+    hub.add_repo("o/long", {long_model.name: long_model})
+
+    async def cancelled(text: str) -> None:
+        async with Sources() as sources:
+            resolved = await sources.resolve(parse_reference(text))
+            task = asyncio.create_task(sources.headers(resolved))
+            await asyncio.sleep(0.3)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    for text, after in (("hf:o/r", 0), ("hf:o/long", 2 << 20)):
+        hub.fail(Fault(Mode.STALL, after=after))
+        asyncio.run(cancelled(text))
 
 
 def test_wrong_bytes_are_no_header(hub: Hub, model: Path) -> None:

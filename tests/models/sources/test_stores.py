@@ -62,6 +62,19 @@ def test_the_cache_of_hugging_face_serves_what_the_network_named(hub: Hub, tmp_p
     assert resolve("hf:o/r", stores=False).store is None
 
 
+def test_what_hugging_faces_own_library_fetched_is_found(hub: Hub, tmp_path: Path) -> None:
+    """Its client takes our servers for the real ones, and lays its cache down as we read it."""
+    from huggingface_hub import HfApi, hf_hub_download
+
+    commit = hub.add_repo("o/r", {NAME: WEIGHTS}, licence="mit")
+    info = HfApi(endpoint=hub.url).model_info("o/r", files_metadata=True)
+    assert info.sha == commit
+    path = hf_hub_download("o/r", NAME, endpoint=hub.url, cache_dir=tmp_path / "hub")
+    found = resolve(f"hf:o/r@{commit}", offline=True)
+    assert [(str(file.path), file.sha256) for file in found.files] == [(path, SHA)]
+    assert resolve("hf:o/r").store == "Hugging Face cache"
+
+
 def test_a_commit_in_the_cache_needs_no_network(hub: Hub, tmp_path: Path) -> None:
     """It cannot have moved."""
     commit = "1" * 40
@@ -153,6 +166,20 @@ def test_lm_studios_models_are_named_by_its_folders(hub: Hub, tmp_path: Path) ->
     with pytest.raises(ModelError, match="LM Studio has no 'p/other'"):
         resolve("lmstudio:p/other")
     assert hub.log == []
+
+
+def test_lm_studios_home_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pointer file says where."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("LMSTUDIO_HOME", raising=False)
+    usual = tmp_path / ".lmstudio" / "models" / "p" / "r"
+    moved = tmp_path / "moved" / "models" / "p" / "r"
+    for folder in (usual, moved):
+        folder.mkdir(parents=True)
+        (folder / NAME).write_bytes(WEIGHTS)
+    assert resolve("lmstudio:p/r").files[0].path == usual / NAME
+    (tmp_path / ".lmstudio-home-pointer").write_text(f"{tmp_path / 'moved'}\n")
+    assert resolve("lmstudio:p/r").files[0].path == moved / NAME
 
 
 def test_local_models_are_listed_with_names_that_can_be_used(hub: Hub, tmp_path: Path) -> None:

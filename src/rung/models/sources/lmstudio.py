@@ -20,10 +20,8 @@ def folders() -> tuple[Path, ...]:
     """Where its models may lie; none of them needs to exist."""
     if named := os.environ.get("LMSTUDIO_HOME"):
         return (Path(named).expanduser() / "models",)
-    return (
-        Path.home() / ".lmstudio" / "models",
-        Path.home() / ".cache" / "lm-studio" / "models",
-    )
+    usual = (Path.home() / ".lmstudio", Path.home() / ".cache" / "lm-studio")
+    return tuple(home / "models" for home in (*_moved_home(), *usual))
 
 
 def resolve_lmstudio(reference: Reference) -> Resolved:
@@ -55,6 +53,16 @@ def found() -> Iterator[Found]:
                 if file.role is Role.WEIGHTS and file.path is not None and file.size is not None:
                     name = Reference(origin=Origin.LMSTUDIO, repo=repo, file=file.name)
                     yield Found(store=STORE, reference=str(name), path=file.path, size=file.size)
+
+
+def _moved_home() -> Iterator[Path]:
+    """The home that LM Studio's pointer file names, for users who moved it."""
+    try:
+        said = (Path.home() / ".lmstudio-home-pointer").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return
+    if said:
+        yield Path(said)
 
 
 def _listing(home: Path) -> list[RemoteFile]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, Self
 
@@ -138,7 +138,9 @@ class Sources:
             SourceError: the source cannot be reached, answers wrongly, breaks off or stalls.
         """
         if file.path is not None:
-            yield local_stream(file.path, start)
+            stream = local_stream(file.path, start)
+            async with aclosing(stream.chunks):
+                yield stream
             return
         last = "" if length is None else start + length - 1
         headers = {"Range": f"bytes={start}-{last}"} if start or length is not None else {}

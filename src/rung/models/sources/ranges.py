@@ -6,7 +6,7 @@ The bytes are taken from the network only as the parser asks for them, and parse
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from typing import TYPE_CHECKING
 
 from rung.errors import SourceError
@@ -16,7 +16,7 @@ from rung.models.sources.stream import check_plain, check_total, span_of, strong
 from rung.models.sources.web import said_plainly
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     import aiohttp
@@ -47,6 +47,7 @@ class RangeReader:
         self._file = file
         self._ask = ask
         self._etag: str | None = None
+        self._fetching = asyncio.Lock()
 
     async def header(self) -> Header:
         """Read the header; it is parsed in a thread that waits for each piece.
@@ -58,20 +59,34 @@ class RangeReader:
         loop = asyncio.get_running_loop()
         async with AsyncExitStack() as answers:
             pieces = self._pieces(answers)
-            self.held += await _next(pieces)  # the answer tells the size, too
+            answers.push_async_callback(self._end, pieces)
+            self.held += await self._next(pieces)  # the answer tells the size, too
             at = 0
 
             def read(count: int) -> bytes:
                 nonlocal at
                 if at == len(self.held):
-                    self.held += asyncio.run_coroutine_threadsafe(_next(pieces), loop).result()
+                    self.held += asyncio.run_coroutine_threadsafe(self._next(pieces), loop).result()
                 piece = bytes(self.held[at : at + count])
                 at += len(piece)
                 return piece
 
             return await asyncio.to_thread(header_from, self._file.name, self._size or 0, read)
 
-    async def _pieces(self, answers: AsyncExitStack) -> AsyncIterator[bytes]:
+    async def _next(self, pieces: AsyncGenerator[bytes, None]) -> bytes:
+        """The next piece, no shorter than `PIECE` unless it is the last."""
+        held = bytearray()
+        async with self._fetching:
+            while len(held) < PIECE and (piece := await anext(pieces, b"")):
+                held += piece
+        return bytes(held)
+
+    async def _end(self, pieces: AsyncGenerator[bytes, None]) -> None:
+        """End the pieces, when the parser's thread is not in the midst of one; its answer is closed by now."""
+        async with self._fetching:
+            await pieces.aclose()
+
+    async def _pieces(self, answers: AsyncExitStack) -> AsyncGenerator[bytes, None]:
         """The file's bytes in order, one request after the other; the last may stay half read."""
         at = 0
         while self._size is None or at < self._size:
@@ -79,9 +94,10 @@ class RangeReader:
             last = min(at + length, self._size or at + length) - 1
             response = await answers.enter_async_context(self._ask({"Range": f"bytes={at}-{last}"}))
             end = min(last + 1, self._check(response, at))
-            async for piece in self._taken(response, at, end):
-                at += len(piece)
-                yield piece
+            async with aclosing(self._taken(response, at, end)) as taken:
+                async for piece in taken:
+                    at += len(piece)
+                    yield piece
             if at < end:
                 raise SourceError(
                     f"{response.url.host!r} breaks off after {at:,} bytes of {self._file.name!r}",
@@ -107,7 +123,7 @@ class RangeReader:
 
     async def _taken(
         self, response: aiohttp.ClientResponse, start: int, end: int
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """The bytes of an answer from `start` up to `end`; a server that knows no ranges begins at 0."""
         at = start if response.status == 206 else 0
         with said_plainly(str(response.url)):
@@ -118,11 +134,3 @@ class RangeReader:
                     yield new
                 if at >= end:
                     return
-
-
-async def _next(pieces: AsyncIterator[bytes]) -> bytes:
-    """The next piece, no shorter than `PIECE` unless it is the last."""
-    held = bytearray()
-    while len(held) < PIECE and (piece := await anext(pieces, b"")):
-        held += piece
-    return bytes(held)

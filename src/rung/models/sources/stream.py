@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ class Stream:
 
     def __init__(
         self,
-        chunks: AsyncIterator[bytes],
+        chunks: AsyncGenerator[bytes, None],
         *,
         start: int,
         total: int | None,
@@ -149,7 +149,7 @@ def strong_etag(response: aiohttp.ClientResponse) -> str | None:
     return etag if len(etag) > 2 and etag[0] == etag[-1] == '"' else None
 
 
-async def _from_disk(path: Path, start: int) -> AsyncIterator[bytes]:
+async def _from_disk(path: Path, start: int) -> AsyncGenerator[bytes, None]:
     with path.open("rb") as file:
         file.seek(start)
         while piece := await asyncio.to_thread(file.read, PIECE):
@@ -158,7 +158,7 @@ async def _from_disk(path: Path, start: int) -> AsyncIterator[bytes]:
 
 async def _from_network(
     response: aiohttp.ClientResponse, start: int, total: int | None, name: str
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     at = start
     with said_plainly(str(response.url)):
         async for piece in response.content.iter_chunked(PIECE):
