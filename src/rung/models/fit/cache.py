@@ -54,7 +54,7 @@ def cells(layer: Layer, run: Run, rules: Rules) -> int:
     if not layer.window or not rules.window_cache or run.swa_full:
         return whole
     sharing = run.slots if run.unified else 1
-    seen = layer.window * sharing + step_tokens(run, rules)
+    seen = layer.window * sharing + run.tokens_at_once
     return min(whole, _padded(seen, rules.context_padding))
 
 
@@ -67,11 +67,6 @@ def stream_cells(run: Run, rules: Rules) -> int:
 def streams(run: Run) -> int:
     """How many caches there are: one, or one per slot."""
     return 1 if run.unified else run.slots
-
-
-def step_tokens(run: Run, rules: Rules) -> int:
-    """Tokens that one step really evaluates: no more than the batch or the padded context have."""
-    return min(run.ubatch, run.batch, stream_cells(run, rules) * streams(run))
 
 
 def _padded(number: int, multiple: int) -> int:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import msgspec
 
-from rung.models.fit.cache import cells, step_tokens, stream_cells
+from rung.models.fit.cache import cells, stream_cells
 from rung.models.fit.rules import Doubt, Logits, Rules
 from rung.models.fit.run import Run
 from rung.models.fit.shape import Shape
@@ -101,7 +101,7 @@ def _end(shape: Shape, run: Run, rules: Rules) -> int:
     """Logits and what they are made from."""
     if not shape.causal:
         return 0
-    tokens = step_tokens(run, rules)
+    tokens = run.tokens_at_once
     rows = tokens if rules.logits is Logits.UBATCH else min(run.slots, tokens)
     return _FLOAT * (rows * shape.vocabulary + tokens * shape.embedding)
 
@@ -117,7 +117,7 @@ def _layer(shape: Shape, run: Run, rules: Rules) -> int:
         attention += times.plain * shape.embedding + shape.heads * _most_cells(shape, run, rules)
     inside = _inner(shape, rules) + times.beside * shape.embedding
     floats = max(attention, inside, 6 * shape.embedding)
-    return _FLOAT * step_tokens(run, rules) * floats + _rotations(shape, run, rules)
+    return _FLOAT * run.tokens_at_once * floats + _rotations(shape, run, rules)
 
 
 def _inner(shape: Shape, rules: Rules) -> int:
@@ -132,7 +132,7 @@ def _inner(shape: Shape, rules: Rules) -> int:
 def _most_cells(shape: Shape, run: Run, rules: Rules) -> int:
     """Cells of the largest cache; a model without one attends within the step."""
     owned = (cells(layer, run, rules) for layer in shape.layers if layer.owns_cache)
-    return max(owned, default=step_tokens(run, rules))
+    return max(owned, default=run.tokens_at_once)
 
 
 def _masks(shape: Shape, run: Run, rules: Rules) -> int:
@@ -140,12 +140,12 @@ def _masks(shape: Shape, run: Run, rules: Rules) -> int:
     lengths = {cells(one, run, rules) for one in shape.layers if one.owns_cache and not one.window}
     windows = {cells(one, run, rules) for one in shape.layers if one.owns_cache and one.window}
     entry = rules.flash_mask_bytes if run.flash_attention else _FLOAT
-    return entry * step_tokens(run, rules) * (sum(lengths) + sum(windows))
+    return entry * run.tokens_at_once * (sum(lengths) + sum(windows))
 
 
 def _embeddings(shape: Shape, run: Run, rules: Rules) -> int:
     """A step's tokens as they enter the first layer."""
-    return _FLOAT * shape.embedding * step_tokens(run, rules)
+    return _FLOAT * shape.embedding * run.tokens_at_once
 
 
 def _rotations(shape: Shape, run: Run, rules: Rules) -> int:
