@@ -8,6 +8,7 @@ child, because some of what hostile templates do ends the process.
 
 from __future__ import annotations
 
+import copy
 import datetime
 import difflib
 import re
@@ -34,7 +35,7 @@ _PYTHON_ATTRIBUTE = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _URL = re.compile(r"https?://[^\s'\"<>{}]{4,200}")
-_WORD_TEST = re.compile(r"""['"]([\w ,.!?']{3,80})['"]\s+in\s+[\w.\[\]'"]*content""")
+_WORD_TEST = re.compile(r"""['"](\w+ [\w ,.!?]{1,80})['"]\s+in\s+[\w.\[\]'"]*content""")
 
 _USER = {"role": "user", "content": "What is the weather in Paris?"}
 _ANSWER = {"role": "assistant", "content": "Sunny."}
@@ -68,8 +69,10 @@ _PROBES: Sequence[Mapping[str, object]] = (
         ],
         "tools": [_TOOL],
     },
+    {"messages": [_USER], "functions": "[]", "datetime": "2026-01-01"},
 )  # fmt: skip
-"""A plain question, a conversation, one that is not to be answered, content in parts, a tool and its use."""
+"""A plain question, a conversation, one that is not to be answered, content in parts, a tool and its use, and what
+templates of before tools were agreed on ask for."""
 
 
 def check_template(text: str, where: str = "chat template") -> tuple[Finding, ...]:
@@ -159,7 +162,7 @@ def _probed(text: str, where: str) -> Finding | None:
         refusals.clear()
         try:
             written = environment.render_template("chat", **_variables(probe))
-        except (TemplateError, ValueError, MemoryError) as error:
+        except Exception as error:  # noqa: BLE001  # also what Python's own methods raise, which templates call
             if getattr(error, "kind", "") == "OutOfFuel":
                 what = (
                     "a chat template that does not end: it ran out of fuel on a short conversation"
@@ -180,7 +183,8 @@ def _probed(text: str, where: str) -> Finding | None:
 
 def _variables(probe: Mapping[str, object]) -> dict[str, object]:
     named = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
-    return {"add_generation_prompt": True, "enable_thinking": False, **named, **probe}
+    given = copy.deepcopy(dict(probe))  # templates can change lists
+    return {"add_generation_prompt": True, "enable_thinking": False, **named, **given}
 
 
 def _plain_block(match: re.Match[str]) -> str:
