@@ -156,7 +156,8 @@ def test_everything_pinned_comes_back(root: Path, hub: Hub, original: Path) -> N
         (("hf:maker/nothing:Q4_K_M",), 2, "maker/nothing"),
         ((REFERENCE, "--frozen"), 1, "is not in rung.lock"),
         ((REFERENCE, "--ctx", "1000000000"), 1, "does not fit"),
-        ((REFERENCE, "--with", "mmproj"), 2, "has no projector"),
+        ((REFERENCE, "--with", "mmproj"), 2, "is not the name of a projector's file"),
+        ((REFERENCE, "--with", "mmproj-F16.gguf"), 2, "has no file 'mmproj-F16.gguf'"),
     ],
 )
 def test_a_refusal_is_one_sentence_before_anything_is_fetched(

@@ -13,10 +13,10 @@ import click
 import msgspec
 
 from rung.blocking import run_blocking
+from rung.cli.lockfile import project_root
 from rung.cli.options import config_option, json_option
 from rung.cli.pullshow import Show
 from rung.cli.pulltext import facts, pinned_lines, restored_facts, restored_line, warnings
-from rung.errors import ConfigError
 from rung.models.hardware.detection import this_machine
 from rung.models.lock.record import Artefact
 from rung.models.pull.fitting import Fitting
@@ -24,7 +24,6 @@ from rung.models.pull.pulling import Pulled, pull
 from rung.models.pull.restoring import Restored, pinned, restore
 from rung.models.reference import Reference, parse_reference
 from rung.models.sources.opening import Sources
-from rung.userfiles.settings import find_settings
 
 
 @click.command()
@@ -38,8 +37,8 @@ from rung.userfiles.settings import find_settings
 @click.option(
     "--with",
     "extra",
-    type=click.Choice(["mmproj"]),
-    help="Fetch what reads pictures, too, where it is a file of its own.",
+    metavar="FILE",
+    help="A projector of the same repository to fetch, too, such as mmproj-F16.gguf.",
 )
 @click.option(
     "--ctx",
@@ -64,7 +63,7 @@ def command(
     linked, not copied. An interrupted download goes on where it was. Without MODEL, everything that is pinned and is
     missing or changed is fetched again as it was pinned.
     """
-    root = _root(config)
+    root = project_root(config)
     if reference is None:
         if force or extra or ctx:
             raise click.UsageError("--force, --with and --ctx need the MODEL that they are for")
@@ -74,7 +73,7 @@ def command(
     with _stoppable(), Show(str(asked), quiet=as_json) as show:
         fit = Fitting(this_machine(), context=ctx, force=force)
         done = run_blocking(
-            _pull(asked, root, fit, show, frozen=frozen, force=force, projector=extra == "mmproj")
+            _pull(asked, root, fit, show, frozen=frozen, force=force, projector=extra)
         )
     for line in warnings(done):
         click.echo(f"warning: {line}", err=True)
@@ -89,7 +88,7 @@ async def _pull(
     *,
     frozen: bool,
     force: bool,
-    projector: bool,
+    projector: str | None,
 ) -> Pulled:
     async with Sources() as sources:
         return await pull(
@@ -118,16 +117,6 @@ def _restore(root: Path, as_json: bool) -> None:
 async def _bring_back(artefact: Artefact, root: Path, show: Show) -> Restored:
     async with Sources() as sources:
         return await restore(artefact, root, sources, show.tell)
-
-
-def _root(config: Path | None) -> Path:
-    """The folder of the project: that of its settings, or the current one where there are none."""
-    if config is not None:
-        return (config if config.is_dir() else config.parent).absolute()
-    try:
-        return find_settings().parent
-    except ConfigError:
-        return Path.cwd()
 
 
 class _StoppedError(KeyboardInterrupt):

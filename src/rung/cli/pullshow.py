@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
@@ -13,6 +14,7 @@ from rung.cli.pulltext import resolve_line
 from rung.models.pull.events import (
     Event,
     Fetching,
+    Hashing,
     Here,
     Linked,
     Restarted,
@@ -37,9 +39,9 @@ class Show:
         self._stack = ExitStack()
         self._done: dict[str, int] = {}
         self._total = 0
+        self._bar: Callable[[int, int], None] | None = None
 
     def __enter__(self) -> Self:
-        self._bar = self._stack.enter_context(byte_progress(self._name, quiet=self._quiet))
         return self
 
     def __exit__(
@@ -57,10 +59,9 @@ class Show:
                 self._total = sum(file.size or 0 for file in event.resolved.files)
                 if not self._quiet:
                     click.echo(resolve_line(event))
-            case Fetching():
+            case Fetching() | Hashing():
                 self._done[event.name] = event.done
-                done = sum(self._done.values())
-                self._bar(done, max(self._total, done))
+                self._advance()
             case Waiting():
                 self._say(f"another process is fetching {event.name}; waiting for it")
             case Retrying():
@@ -76,8 +77,12 @@ class Show:
                 self._say(f"{event.name} is {how} the file of {event.store}")
             case Here():
                 self._say(f"{event.name} is here already")
-            case _:
-                pass  # hashing is quick beside fetching
+
+    def _advance(self) -> None:
+        if self._bar is None:
+            self._bar = self._stack.enter_context(byte_progress(self._name, quiet=self._quiet))
+        done = sum(self._done.values())
+        self._bar(done, max(self._total, done))
 
     def _say(self, line: str) -> None:
         click.echo(f"note: {line}", err=True)

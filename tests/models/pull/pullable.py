@@ -55,7 +55,7 @@ async def pulled(
     tell: Tell = lambda event: None,
     frozen: bool = False,
     force: bool = False,
-    projector: bool = False,
+    projector: str | None = None,
 ) -> Pulled:
     """`pull` with real sources, for a machine that everything fits."""
     async with Sources() as sources:

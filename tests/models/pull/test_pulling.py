@@ -421,6 +421,21 @@ def test_a_damaged_file_of_a_store_is_fetched_instead(
     assert "Restarted" in told.kinds()
 
 
+def test_a_projector_is_fetched_when_asked_for_and_stays_part_of_the_pin(
+    hub: Hub, models: Path, root: Path
+) -> None:
+    """A later pull without the wish does not lose it."""
+    hub.add_repo(REPO, {FILE: model(models), "mmproj-F16.gguf": model(models, layers=1)})
+    assert len(run_blocking(pulled(REFERENCE, root)).artefact.files) == 1
+    both = ["models/mmproj-F16.gguf", f"models/{FILE}"]
+    for asked in ("mmproj-F16.gguf", None):
+        done = run_blocking(pulled(REFERENCE, root, projector=asked))
+        assert sorted(file.path for file in done.artefact.files) == both
+    (root / both[0]).unlink()
+    assert brought_back(root) == [(both[0],)]
+    assert drift(root) == []
+
+
 def test_what_was_shown_and_not_pinned_is_pinned_without_a_download(
     hub: Hub, models: Path, root: Path
 ) -> None:

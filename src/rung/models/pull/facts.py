@@ -27,8 +27,8 @@ _THINKING = ("enable_thinking", "reasoning_content", "<think>", "thinking")
 _BITS = re.compile(
     r"(?:^|[-_.:])(?:UD-)?(?:I?Q|TQ|MXFP|NVFP|BF|F)([1-9][0-9]?)(?=$|[-_.])", re.IGNORECASE
 )
-_HALF = 1.5
-"""Bits a weight that a mix may be off the number in its name: Q2_K has up to 3.4, Q4_K_M up to 5.1."""
+_BELOW, _ABOVE = 1.0, 2.0
+"""Bits a weight that a mix may be off the number in its name: TQ1_0 has 1.7, Q2_K up to 3.4, Q4_K_M up to 5.1."""
 
 
 def abilities(template: str | None) -> tuple[str, ...]:
@@ -62,7 +62,7 @@ def asked_bits(reference: Reference) -> int | None:
 def surprises(resolved: Resolved, artefact: Artefact) -> Iterator[str]:
     """What a user may not expect of what was fetched, a clause each."""
     bits = asked_bits(resolved.reference)
-    if bits is not None and not -1 <= artefact.bits_per_weight - bits <= _HALF + 0.5:
+    if bits is not None and not -_BELOW <= artefact.bits_per_weight - bits <= _ABOVE:
         yield (
             f"{resolved.reference} names {bits} bits, the file is {artefact.file_type} "
             f"with {artefact.bits_per_weight:.2f} bits a weight"

@@ -69,9 +69,10 @@ class Obtaining:
     @property
     def missing(self) -> int:
         """Bytes that are still to come, as far as is known; what lies at its place is looked at later."""
-        if self.wanted.file.path is not None or self.wanted.path.exists():
+        size, there = self.wanted.file.size or 0, self.wanted.path
+        if self.wanted.file.path is not None or (there.is_file() and there.stat().st_size == size):
             return 0
-        return max(0, (self.wanted.file.size or 0) - self.partial.size)
+        return max(0, size - self.partial.size)
 
     async def run(self) -> Obtained:
         """Find or fetch the file, check its size and digest, and scan it.

@@ -53,11 +53,11 @@ def wanted(resolved: Resolved, root: Path, *, projector: bool, replace: bool) ->
     Args:
         resolved: what it names.
         root: folder of the project.
-        projector: fetch what reads pictures, too, where the source has it apart.
+        projector: a projector among them is wanted, too.
         replace: other files may be in the way.
 
     Raises:
-        ModelError: there are no weights, two files would have one name, or there is no projector to fetch.
+        ModelError: there are no weights, or two files would have one name.
     """
     named = tuple(_named(resolved, projector))
     if not any(file.role is Role.WEIGHTS for _, file in named):
@@ -128,16 +128,9 @@ def _named(resolved: Resolved, projector: bool) -> Iterator[tuple[str, RemoteFil
     if resolved.reference.origin is Origin.OLLAMA:
         yield from _ollama_names(resolved)
         return
-    for file in resolved.weights:
-        yield _last_part(file.name), file
-    if not projector:
-        return
-    found = [f for f in (*resolved.files, *resolved.others) if f.role is Role.PROJECTOR]
-    if not found:
-        raise ModelError(
-            f"{resolved.reference} has no projector (mmproj)", hint="leave out --with mmproj"
-        )
-    yield _last_part(found[0].name), found[0]
+    for file in resolved.files:
+        if file.role is Role.WEIGHTS or (projector and file.role is Role.PROJECTOR):
+            yield _last_part(file.name), file
 
 
 def _ollama_names(resolved: Resolved) -> Iterator[tuple[str, RemoteFile]]:

@@ -6,7 +6,7 @@ Nothing is visible before all files are whole, right and harmless; the model's f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Protocol
@@ -18,10 +18,11 @@ from rung.models.fit.estimate import Estimate
 from rung.models.header import Header, read_header
 from rung.models.lock.file import LOCK_NAME, read_lock, update_lock
 from rung.models.lock.pinning import artefact_of
-from rung.models.lock.record import Artefact, LockedFile, Verified
+from rung.models.lock.record import Artefact, Lock, LockedFile, Verified
 from rung.models.pull.download import Streams
 from rung.models.pull.events import Settled, Tell, Waiting
 from rung.models.pull.exclusive import exclusively
+from rung.models.pull.extra import projector_of, with_projector
 from rung.models.pull.fitting import fit_record
 from rung.models.pull.obtaining import Obtained, Obtaining
 from rung.models.pull.partial import FOLDER as PARTS
@@ -74,7 +75,7 @@ async def pull(
     tell: Tell,
     frozen: bool = False,
     force: bool = False,
-    projector: bool = False,
+    projector: str | None = None,
 ) -> Pulled:
     """Fetch a model into a project and pin it.
 
@@ -86,7 +87,7 @@ async def pull(
         tell: told how it goes, for some steps in another thread.
         frozen: refuse what is not pinned exactly so already.
         force: replace files and pins that are in the way.
-        projector: fetch what reads pictures, too, where the source has it apart.
+        projector: name of the repository's file that reads pictures; None for the one that is pinned, if any.
 
     Raises:
         GateError: it does not fit, the scan blocks it, or it is pinned otherwise.
@@ -95,9 +96,12 @@ async def pull(
         InputError: another file lies where it would go.
         StorageError: the disk is full or cannot be written.
     """
+    lock = read_lock(root / LOCK_NAME)
     resolved = await sources.resolve(reference)
-    files = wanted(resolved, root, projector=projector, replace=force)
-    before = _pinned(root, resolved, files)
+    if extra := projector or projector_of(lock.find(str(reference))):
+        resolved = await with_projector(resolved, extra, sources)
+    files = wanted(resolved, root, projector=True, replace=force)
+    before = _pinned(lock, resolved, files, root)
     check_pin(before, resolved, files, root, frozen=frozen, force=force)
     files = tuple(_with_right_of_pin(each, before, root) for each in files)
     headers = await sources.headers(resolved)
@@ -117,9 +121,8 @@ async def pull(
     return done[0]
 
 
-def _pinned(root: Path, resolved: Resolved, files: Sequence[Wanted]) -> Artefact | None:
+def _pinned(lock: Lock, resolved: Resolved, files: Sequence[Wanted], root: Path) -> Artefact | None:
     """What is pinned under this source; a file's source is where it lies."""
-    lock = read_lock(root / LOCK_NAME)
     found = lock.find(str(resolved.reference))
     if found is None and resolved.reference.origin is Origin.FILE:
         return lock.find(f"file:{_relative(files[0].path, root)}")
@@ -158,11 +161,7 @@ def check_pin(
         return
     digests = {file.path: file.sha256 for file in pinned.files}
     moved = resolved.revision != pinned.revision
-    other = [
-        each.path.name
-        for each in files
-        if each.file.sha256 not in (None, digests.get(_relative(each.path, root)))
-    ]
+    other = [each.path.name for each in files if _differs(each, digests, root, frozen=frozen)]
     if other or (frozen and moved):
         what = f"{other[0]} is another file" if other else "its revision is another one"
         raise GateError(
@@ -170,6 +169,14 @@ def check_pin(
             f"{_short(resolved.revision)}: {what}",
             hint="rung outdated says what changed; rung pull restores what is pinned, --force pins what there is now",
         )
+
+
+def _differs(each: Wanted, digests: Mapping[str, str], root: Path, *, frozen: bool) -> bool:
+    """Whether a file is known to be another than the pinned one; a projector may be added to a pin."""
+    path = _relative(each.path, root)
+    if path not in digests:
+        return frozen or each.file.role is Role.WEIGHTS
+    return each.file.sha256 not in (None, digests[path])
 
 
 async def fetch_files(

@@ -10,6 +10,7 @@ from rung.errors import ConfigError, ModelError
 from rung.models.lock.file import LOCK_NAME, read_lock
 from rung.models.lock.record import Artefact, LockedFile
 from rung.models.pull.events import Hashing, Here, Tell
+from rung.models.pull.extra import projector_of, with_projector
 from rung.models.pull.hashing import sha256_of
 from rung.models.pull.plan import restored
 from rung.models.pull.pulling import Source, fetch_files
@@ -67,6 +68,8 @@ async def restore(artefact: Artefact, root: Path, sources: Source, tell: Tell) -
                 hint=f"bring back the file with the sha256 {missing[0].sha256[:12]}…, or pin what is there: rung lock",
             )
         resolved = await sources.resolve(reference)
+        if extra := projector_of(artefact):
+            resolved = await with_projector(resolved, extra, sources)
         files = restored(resolved, artefact, root, missing=missing)
         await fetch_files(files, resolved.store, root, sources, tell)
     return Restored(artefact=artefact, fetched=tuple(file.path for file in missing))
