@@ -125,7 +125,7 @@ def test_what_was_measured_here_takes_the_place_of_rules() -> None:
     measured = Measured(
         engine="e",
         backend="cpu",
-        weights={"CPU_Mapped": 4608 * MIB, "CPU_REPACK": 100 * MIB},
+        weights={"CPU_Mapped": 4500 * MIB, "CPU_REPACK": 100 * MIB},
         cache={"CPU": 512 * MIB},
         compute={"CPU": 77 * MIB},
         peak_rss=6000 * MIB,
@@ -136,6 +136,7 @@ def test_what_was_measured_here_takes_the_place_of_rules() -> None:
     assert size(answer, "compute", "CPU") == 77 * MIB
     tags = {part.what: part.amount for part in answer.parts}
     assert tags["compute"].tag is Tag.MEASURED
+    assert tags["weights"].tag is Tag.EXACT
     assert tags["compute"].note == "measured here on 2026-11-02"
     assert answer.needed == 6000 * MIB
     lower = msgspec.structs.replace(measured, peak_rss=1000 * MIB)

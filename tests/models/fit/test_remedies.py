@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fit_parts import GIB, MIB, a_model, card, host, machine
 from rung.models.fit.estimate import Verdict, estimate
 from rung.models.fit.model import Model
 from rung.models.fit.quants import quant_caution, requantised
 from rung.models.fit.remedies import Lever, Remedy, remedies
-from rung.models.fit.run import Run
+from rung.models.fit.run import CACHE_TYPES, Run
+from rung.models.fit.verdict import better
 from rung.models.hardware.machine import Machine
 
 LONG = Run(context=32_768, slots=4)
@@ -149,6 +152,47 @@ def test_a_cache_that_is_small_already_is_not_offered_a_larger_one() -> None:
     small = msgspec.structs.replace(LONG, type_k="q4_0", type_v="q4_0")
     found = by_lever(remedies(a_model(), small, short_by(0.2, small)))
     assert not {Lever.CACHE_8_BIT, Lever.CACHE_4_BIT} & set(found)
+
+
+@given(
+    context=st.sampled_from([1, 100, 4096, 131_072, 1 << 30]),
+    slots=st.sampled_from([1, 3, 256]),
+    unified=st.booleans(),
+    kind=st.sampled_from(CACHE_TYPES),
+    ubatch=st.sampled_from([1, 512, 1 << 20]),
+    gpu_layers=st.sampled_from([None, 0, 1, 999]),
+    experts=st.sampled_from([0, 64]),
+    free=st.sampled_from([0, GIB, 64 * GIB]),
+    on_card=st.sampled_from([None, 0, 4 * GIB, 24 * GIB]),
+)
+@settings(max_examples=60, deadline=None)
+def test_whatever_is_asked_for_levers_only_ever_better_it(
+    context: int,
+    slots: int,
+    unified: bool,
+    kind: str,
+    ubatch: int,
+    gpu_layers: int | None,
+    experts: int,
+    free: int,
+    on_card: int | None,
+) -> None:
+    """No setting is refused, none leads to a worse verdict."""
+    run = Run(
+        context=context,
+        slots=slots,
+        unified=unified,
+        type_k=kind,
+        type_v=kind,
+        ubatch=ubatch,
+        gpu_layers=gpu_layers,
+    )
+    cards = () if on_card is None else (card(on_card),)
+    where = machine(host(free), *cards)
+    model = a_model(layers=8, experts_mib=experts)
+    before = estimate(model, run, where)
+    for remedy in remedies(model, run, where, others=[a_model(layers=2)]):
+        assert not better(before.verdict, remedy.verdict)
 
 
 @pytest.mark.parametrize(

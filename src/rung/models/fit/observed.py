@@ -41,6 +41,11 @@ def observed(parts: Sequence[Part], measured: Measured, machine: Machine) -> tup
         for what, buffers in _buffers(measured)
         for device, size in _by_device(buffers, machine).items()
     }
+    for part in parts:
+        if part.what == WEIGHTS and part.amount.tag is Tag.EXACT:
+            figures.pop(
+                (WEIGHTS, part.device), None
+            )  # all of the file is read, not only what stays
     kept = [part for part in parts if (part.what, part.device) not in figures]
     together = _in_order([*kept, *figures.values()], machine)
     return tuple(_reaching(together, measured.peak_rss, machine.host.name, note))

@@ -134,7 +134,7 @@ def _tries(
             Lever.UBATCH, f"--ubatch {fewer}", "prompts are read more slowly", ubatch=fewer
         )
     if run.slots > 1:
-        per_slot = run.context if run.unified else run.context // run.slots
+        per_slot = run.context if run.unified else max(1, run.context // run.slots)
         yield with_run(Lever.SLOTS, f"--parallel 1 --ctx {per_slot}", slots=1, context=per_slot)
     if run.experts_on_host is False and any(model.weights.experts_per_layer) and machine.cards:
         yield with_run(Lever.EXPERTS, "--cpu-moe", "slower", experts_on_host=True)
