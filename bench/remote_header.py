@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import random
 import resource
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from hub import Hub  # type: ignore[import-not-found]  # the tests' server, on the path since a line ago
 
-CLIENT = """
+LOOK_UP = """
 import asyncio, sys
 from rung.models.reference import parse_reference
 from rung.models.sources.opening import Sources
@@ -41,27 +43,65 @@ async def read():
 headers = asyncio.run(read())
 print(len(headers[0].tensors))
 """
+VERB = """
+import sys
+from rung.cli import main
+
+sys.argv = ["rung", "fit", sys.argv[1], "--ctx", "8192", "--json"]
+main()
+"""
 REPO = "bench/random-GGUF"
 
 
-def write_model(path: Path, *, tensors: int, tokens: int, side: int, seed: int) -> None:
-    """Write a GGUF file whose header is a real one's in size; the weights are a hole in the file."""
+def write_model(path: Path, *, layers: int, tokens: int, dim: int, seed: int) -> None:
+    """Write a llama-like GGUF file whose header is a real one's in size; the weights are a hole in the file."""
     chance = random.Random(seed)
     writer: Any = gguf.GGUFWriter(path, "llama")  # its stubs lack what follows
-    for key, value in {"context_length": 32_768, "embedding_length": side}.items():
+    for key, value in _hyperparameters(layers, dim).items():
         writer.add_key_value(f"llama.{key}", value, gguf.GGUFValueType.UINT32)
     words = [_word(chance, number) for number in range(tokens)]
     writer.add_token_list(words)
     writer.add_token_types([1] * tokens)
     writer.add_token_merges([f"{a} {b}" for a, b in itertools.pairwise(words)])
-    for number in range(tensors):
-        writer.add_tensor_info(f"blk.{number}.weight", (side, side), np.float16, 2 * side * side)
+    size = 0
+    for name, shape in _tensors(layers, tokens, dim):
+        kind = np.float16 if len(shape) > 1 else np.float32
+        length = math.prod(shape) * np.dtype(kind).itemsize
+        writer.add_tensor_info(name, shape, np.dtype(kind), length)
+        size += length  # each a multiple of the alignment
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     writer.close()
-    start = -(-path.stat().st_size // 32) * 32
-    os.truncate(path, start + tensors * 2 * side * side)
+    os.truncate(path, -(-path.stat().st_size // 32) * 32 + size)
+
+
+def _hyperparameters(layers: int, dim: int) -> dict[str, int]:
+    return {
+        "context_length": 32_768,
+        "block_count": layers,
+        "embedding_length": dim,
+        "feed_forward_length": 2 * dim,
+        "attention.head_count": dim // 64,
+        "attention.head_count_kv": dim // 64,
+        "rope.dimension_count": 64,
+    }
+
+
+def _tensors(layers: int, tokens: int, dim: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes, rows first: nine a layer and four more."""
+    yield "token_embd.weight", (tokens, dim)
+    for layer in range(layers):
+        for name in ("attn_norm", "ffn_norm"):
+            yield f"blk.{layer}.{name}.weight", (dim,)
+        for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            yield f"blk.{layer}.{name}.weight", (dim, dim)
+        for name in ("ffn_gate", "ffn_up"):
+            yield f"blk.{layer}.{name}.weight", (2 * dim, dim)
+        yield f"blk.{layer}.ffn_down.weight", (dim, 2 * dim)
+    yield "output_norm.weight", (dim,)
+    yield "output.weight", (tokens, dim)
+    yield "rope_freqs.weight", (32,)
 
 
 def _word(chance: random.Random, number: int) -> str:
@@ -70,8 +110,8 @@ def _word(chance: random.Random, number: int) -> str:
     return f"{letters}{number:x}"
 
 
-def measure(hub: Hub, reference: str) -> dict[str, float]:
-    """One fresh interpreter that reads the header."""
+def measure(hub: Hub, code: str) -> dict[str, float]:
+    """One fresh interpreter that reads the header of the only model there."""
     before, requests = hub.bytes_served, len(hub.log)
     with tempfile.TemporaryDirectory() as home:
         places = ("RUNG_HOME", "HF_HOME", "OLLAMA_MODELS", "LMSTUDIO_HOME")
@@ -81,7 +121,7 @@ def measure(hub: Hub, reference: str) -> dict[str, float]:
         }
         busy, started = _cpu_seconds(), time.perf_counter()
         subprocess.run(
-            [sys.executable, "-c", CLIENT, reference],
+            [sys.executable, "-c", code, f"hf:{REPO}"],
             env=environment,
             check=True,
             stdout=subprocess.DEVNULL,
@@ -105,9 +145,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--latency", type=float, default=0.02, help="seconds before every answer")
-    parser.add_argument("--tensors", type=int, default=400)
+    parser.add_argument("--layers", type=int, default=44, help="nine tensors each, and four more")
     parser.add_argument("--tokens", type=int, default=150_000)
-    parser.add_argument("--side", type=int, default=256, help="rows and columns of each tensor")
+    parser.add_argument("--dim", type=int, default=256, help="width, a multiple of 64")
+    parser.add_argument(
+        "--verb", action="store_true", help="`rung fit` whole, not the look-up alone"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit-seconds", type=float, default=1.0)
     parser.add_argument("--limit-mib", type=float, default=16.0)
@@ -116,14 +159,15 @@ def main() -> None:
         path = Path(folder, "random-Q4_K_M.gguf")
         write_model(
             path,
-            tensors=options.tensors,
+            layers=options.layers,
             tokens=options.tokens,
-            side=options.side,
+            dim=options.dim,
             seed=options.seed,
         )
         hub.add_repo(REPO, {path.name: path})
-        measure(hub, f"hf:{REPO}")  # warms the file cache
-        rounds = [measure(hub, f"hf:{REPO}") for _ in range(options.rounds)]
+        code = VERB if options.verb else LOOK_UP
+        measure(hub, code)  # warms the file cache
+        rounds = [measure(hub, code) for _ in range(options.rounds)]
     seconds = sorted(one["seconds"] for one in rounds)
     median, most = statistics.median(seconds), max(one["bytes"] for one in rounds)
     requests = int(max(one["requests"] for one in rounds))
@@ -133,7 +177,8 @@ def main() -> None:
     print(f"read                  {most / 2**20:.1f} MiB in {requests} requests")
     result = {
         "format": 1,
-        "tensors": options.tensors,
+        "verb": options.verb,
+        "tensors": 9 * options.layers + 4,
         "tokens": options.tokens,
         "latency_s": options.latency,
         "rounds": options.rounds,
