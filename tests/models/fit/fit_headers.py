@@ -72,7 +72,7 @@ def model(
     tied: bool = False,
 ) -> Model:
     """A model with tensors: table and output in Q6_K, blocks in Q4_K, norms in F32."""
-    square, wide = ((dim, dim), TensorType.Q4_K), ((dim, 3 * dim), TensorType.Q4_K)
+    square = ((dim, dim), TensorType.Q4_K)
     tensors: dict[str, tuple[tuple[int, ...], TensorType]] = {
         "token_embd.weight": ((dim, 1000), TensorType.Q6_K),
         "output_norm.weight": ((dim,), TensorType.F32),
@@ -82,10 +82,10 @@ def model(
     for number in range(layers):
         tensors[f"blk.{number}.attn_q.weight"] = square
         tensors[f"blk.{number}.attn_norm.weight"] = ((dim,), TensorType.F32)
-        name, held = "ffn_up", wide
         if experts:
-            name, held = "ffn_up_exps", ((dim, 3 * dim, experts), TensorType.Q4_K)
-        tensors[f"blk.{number}.{name}.weight"] = held
+            tensors[f"blk.{number}.ffn_up_exps.weight"] = ((dim, 3 * dim, experts), TensorType.Q4_K)
+        else:
+            tensors[f"blk.{number}.ffn_up.weight"] = ((dim, 3 * dim), TensorType.Q4_K)
     numbers = {"block_count": layers, "embedding_length": dim, "attention.head_count": dim // 64}
     more = {"expert_count": experts, "expert_used_count": 2, "expert_feed_forward_length": 3 * dim}
     made = header(architecture, {**numbers, **(more if experts else {})}, tensors)

@@ -226,7 +226,10 @@ def test_the_vocabulary_is_that_of_the_matrix_which_may_be_padded() -> None:
 
 def test_an_unknown_architecture_is_an_upper_bound_that_says_so() -> None:
     """Most heads everywhere, no window, nothing shared."""
-    told = {"attention.head_count_kv": (8, 0, 2, 0), "attention.sliding_window": 64}
+    told: dict[str, Given] = {
+        "attention.head_count_kv": (8, 0, 2, 0),
+        "attention.sliding_window": 64,
+    }
     found = shape("brandnew", told)
     assert not found.known
     assert [layer.kv_heads for layer in found.layers] == [8] * 4

@@ -47,7 +47,6 @@ class Doubt(enum.StrEnum):
     SCORES_ON_CARD = "scores-on-card"
     SLOTS_ON_CARD = "slots-on-card"
     RECURRENT = "recurrent"
-    EXPERTS = "experts"
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
