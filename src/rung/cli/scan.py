@@ -35,11 +35,13 @@ class _Target(msgspec.Struct, frozen=True):
         path: of it.
         name: that it is shown by, None for its path.
         pinned: the chat template that it is to have, None when nobody said.
+        links: pinned files of a folder, which may be links into another program's store.
     """
 
     path: Path
     name: str | None = None
     pinned: str | None = None
+    links: frozenset[Path] = frozenset()
 
 
 @click.command()
@@ -92,7 +94,7 @@ def _write(file: str, content: bytes) -> None:
 def _reports(target: _Target) -> tuple[Report, ...]:
     if target.name is not None:
         return (scan_file(target.path, name=target.name),)
-    reports = scan_path(target.path)
+    reports = scan_path(target.path, pinned=target.links)
     if not target.path.is_dir():
         return reports
     return tuple(
@@ -104,18 +106,29 @@ def _targets(words: Sequence[str], config: Path | None) -> Iterator[_Target]:
     for word in words:
         path = Path(word)
         if path.is_symlink() or path.exists():
-            yield _Target(path)
+            yield _Target(path, links=_links(config) if path.is_dir() else frozenset())
         else:
             yield from _pinned(word, config) or _stored(word)
 
 
-def _pinned(word: str, config: Path | None) -> list[_Target]:
-    """The files of a model in the project's lock, none when it is not there."""
+def _lock(config: Path | None) -> tuple[Path, Lock]:
+    """The project's folder and its lock, an empty one where there is none."""
     from rung.cli.lockfile import project_root
 
-    root = project_root(config)
+    root = project_root(config).absolute()
     path = root / LOCK_NAME
-    artefact = read_lock(path).find(word) if path.is_file() else None
+    return root, read_lock(path) if path.is_file() else Lock()
+
+
+def _links(config: Path | None) -> frozenset[Path]:
+    root, lock = _lock(config)
+    return frozenset(root / file.path for artefact in lock.artefacts for file in artefact.files)
+
+
+def _pinned(word: str, config: Path | None) -> list[_Target]:
+    """The files of a model in the project's lock, none when it is not there."""
+    root, lock = _lock(config)
+    artefact = lock.find(word)
     if artefact is None:
         return []
     return [

@@ -1,8 +1,9 @@
 """The files below a folder, and what their names and links give away before anything is read.
 
 A link may lead to another place within the folder. One that leads out, and a second name of a file that lies outside
-(a hard link), is blocked: what it leads to can be changed by somebody who may not write here. The cache of Hugging Face
-keeps files in `blobs` beside `snapshots` and is read as it is.
+(a hard link), is blocked: what it leads to can be changed by somebody who may not write here. Two are as they should
+be: the cache of Hugging Face, which keeps files in `blobs` beside `snapshots`, and pinned files that lie in another
+program's store, whose digest is known.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import collections
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import msgspec
@@ -40,12 +41,22 @@ class Entry(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...] = ()
 
 
-def entries(folder: Path) -> tuple[Entry, ...]:
-    """Everything below a folder that is no folder, sorted by name."""
+def entries(folder: Path, pinned: Collection[Path] = ()) -> tuple[Entry, ...]:
+    """Everything below a folder that is no folder, sorted by name.
+
+    Args:
+        folder: to be looked through.
+        pinned: files in it that may be links, by their absolute paths.
+    """
     root = folder.resolve()
     paths = list(_paths(folder))
     names = collections.Counter(_identity(path) for path in paths)
-    found = [_entry(path, folder, root, names) for path in sorted(paths[:MOST_FILES])]
+    found = [
+        _pinned(path, folder)
+        if path.absolute() in pinned and path.is_file()
+        else _entry(path, folder, root, names)
+        for path in sorted(paths[:MOST_FILES])
+    ]
     if len(paths) > MOST_FILES:
         what = f"more than {MOST_FILES:,} files, which are not looked at"
         found.append(Entry(folder, str(folder), False, (Finding("too-many", what, "folder"),)))
@@ -74,6 +85,10 @@ def _identity(path: Path) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return facts.st_dev, facts.st_ino
+
+
+def _pinned(path: Path, folder: Path) -> Entry:
+    return Entry(path, shown(path.relative_to(folder).as_posix()), readable=True)
 
 
 def _entry(

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -58,15 +58,19 @@ def scan_file(path: Path, *, name: str | None = None) -> Report:
     return _report(_lines([path])[0], name or str(path), ())
 
 
-def scan_path(path: Path) -> tuple[Report, ...]:
+def scan_path(path: Path, *, pinned: Collection[Path] = ()) -> tuple[Report, ...]:
     """Look at a file, or at every file below a folder, sorted by name.
+
+    Args:
+        path: the file or folder.
+        pinned: absolute paths of files whose digests are known, and which may therefore be links to elsewhere.
 
     Raises:
         ModelError: there is no such file or folder.
     """
     if not path.is_dir():
         return (scan_file(path),)
-    found = entries(path)
+    found = entries(path, pinned)
     readable = [entry.path for entry in found if entry.readable]
     lines = dict(zip(readable, _lines(readable), strict=True))
     return tuple(_of_entry(entry, lines.get(entry.path)) for entry in found)
