@@ -110,7 +110,7 @@ def test_a_moved_branch_does_not_move_the_pin_unasked(hub: Hub, models: Path, ro
     first = run_blocking(pulled(REFERENCE, root)).artefact
     other = model(models, seed=7)
     hub.add_repo(REPO, {FILE: other})
-    with pytest.raises(GateError, match=f"pinned at {first.revision[:12]} and is now at"):
+    with pytest.raises(GateError, match=f"is pinned at {first.revision[:12]} and .* is now at"):
         run_blocking(pulled(REFERENCE, root))
     with pytest.raises(GateError):
         run_blocking(pulled(REFERENCE, root, frozen=True, force=True))
@@ -119,6 +119,22 @@ def test_a_moved_branch_does_not_move_the_pin_unasked(hub: Hub, models: Path, ro
     assert sha256(root / "models" / FILE) == sha256(other) == moved.artefact.files[0].sha256
     assert len(read_lock(root / LOCK_NAME).artefacts) == 1
     assert drift(root) == []
+
+
+def test_a_pin_is_not_lost_to_another_source_with_a_file_of_its_name(
+    hub: Hub, models: Path, root: Path
+) -> None:
+    """Not even while the pinned file is away; the same bytes may come from elsewhere."""
+    hub.add_repo(REPO, {FILE: model(models)})
+    hub.add_repo("other/tiny", {FILE: model(models, seed=7)})
+    hub.add_repo("mirror/tiny", {FILE: model(models)})
+    run_blocking(pulled(REFERENCE, root))
+    (root / "models" / FILE).unlink()
+    with pytest.raises(GateError, match=f"{REFERENCE} is pinned at .* {FILE} is another file"):
+        run_blocking(pulled("hf:other/tiny:Q4_K_M", root))
+    assert visible(root) == []
+    run_blocking(pulled("hf:mirror/tiny:Q4_K_M", root))
+    assert [a.source for a in read_lock(root / LOCK_NAME).artefacts] == ["hf:mirror/tiny:Q4_K_M"]
 
 
 def test_frozen_fetches_only_what_is_pinned(hub: Hub, models: Path, root: Path) -> None:

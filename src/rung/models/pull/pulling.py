@@ -6,19 +6,25 @@ Nothing is visible before all files are whole, right and harmless; the model's f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from rung.errors import GateError
 from rung.models.fit.estimate import Estimate
 from rung.models.header import Header, read_header
 from rung.models.lock.file import LOCK_NAME, read_lock, update_lock
 from rung.models.lock.pinning import artefact_of
-from rung.models.lock.record import Artefact, Lock, LockedFile, Verified
+from rung.models.lock.record import Artefact, LockedFile, Verified
+from rung.models.pull.agreement import (
+    below,
+    check_digests,
+    check_pin,
+    pinned_as,
+    with_right_of_pin,
+)
 from rung.models.pull.download import Streams
 from rung.models.pull.events import Settled, Tell, Waiting
 from rung.models.pull.exclusive import exclusively
@@ -101,9 +107,9 @@ async def pull(
     if extra := projector or projector_of(lock.find(str(reference))):
         resolved = await with_projector(resolved, extra, sources)
     files = wanted(resolved, root, projector=True, replace=force)
-    before = _pinned(lock, resolved, files, root)
+    before = pinned_as(lock, resolved, files, root, frozen=frozen)
     check_pin(before, resolved, files, root, frozen=frozen, force=force)
-    files = tuple(_with_right_of_pin(each, before, root) for each in files)
+    files = tuple(with_right_of_pin(each, before, root) for each in files)
     headers = await sources.headers(resolved)
     estimate = fit(resolved, headers)
     tell(Settled(resolved, headers, estimate))
@@ -111,7 +117,7 @@ async def pull(
 
     def check(obtained: Sequence[Obtained]) -> None:
         if before is not None and (frozen or not force):
-            _check_digests(before, obtained, root)
+            check_digests(before, obtained, root)
         _check_together(obtained)
 
     def pin(obtained: Sequence[Obtained]) -> None:
@@ -119,64 +125,6 @@ async def pull(
 
     await fetch_files(files, resolved.store, root, sources, tell, check=check, pin=pin)
     return done[0]
-
-
-def _pinned(lock: Lock, resolved: Resolved, files: Sequence[Wanted], root: Path) -> Artefact | None:
-    """What is pinned under this source; a file's source is where it lies."""
-    found = lock.find(str(resolved.reference))
-    if found is None and resolved.reference.origin is Origin.FILE:
-        return lock.find(f"file:{_relative(files[0].path, root)}")
-    return found
-
-
-def _with_right_of_pin(each: Wanted, pinned: Artefact | None, root: Path) -> Wanted:
-    """A file that is pinned as it is to be takes its place back from whatever lies there."""
-    digests = {file.path: file.sha256 for file in pinned.files} if pinned is not None else {}
-    mine = (
-        each.file.sha256 is not None and digests.get(_relative(each.path, root)) == each.file.sha256
-    )
-    return msgspec.structs.replace(each, replace=each.replace or mine)
-
-
-def check_pin(
-    pinned: Artefact | None,
-    resolved: Resolved,
-    files: Sequence[Wanted],
-    root: Path,
-    *,
-    frozen: bool,
-    force: bool,
-) -> None:
-    """Refuse, before anything is fetched, what is known to be other than what is pinned.
-
-    Raises:
-        GateError: it is.
-    """
-    if frozen and pinned is None:
-        raise GateError(
-            f"{resolved.reference} is not in {LOCK_NAME}",
-            hint="leave out --frozen to fetch and pin it",
-        )
-    if pinned is None or (force and not frozen):
-        return
-    digests = {file.path: file.sha256 for file in pinned.files}
-    moved = resolved.revision != pinned.revision
-    other = [each.path.name for each in files if _differs(each, digests, root, frozen=frozen)]
-    if other or (frozen and moved):
-        what = f"{other[0]} is another file" if other else "its revision is another one"
-        raise GateError(
-            f"{resolved.reference} is pinned at {_short(pinned.revision)} and is now at "
-            f"{_short(resolved.revision)}: {what}",
-            hint="rung outdated says what changed; rung pull restores what is pinned, --force pins what there is now",
-        )
-
-
-def _differs(each: Wanted, digests: Mapping[str, str], root: Path, *, frozen: bool) -> bool:
-    """Whether a file is known to be another than the pinned one; a projector may be added to a pin."""
-    path = _relative(each.path, root)
-    if path not in digests:
-        return frozen or each.file.role is Role.WEIGHTS
-    return each.file.sha256 not in (None, digests[path])
 
 
 async def fetch_files(
@@ -222,19 +170,6 @@ async def _hold(held: AsyncExitStack, work: Obtaining, tell: Tell) -> None:
     await held.enter_async_context(exclusively(work.partial.lock, lambda: tell(Waiting(name))))
 
 
-def _check_digests(pinned: Artefact, obtained: Sequence[Obtained], root: Path) -> None:
-    """Refuse what turned out, once it was here, to be other than what is pinned; nothing of it is visible."""
-    digests = {file.path: file.sha256 for file in pinned.files}
-    for each in obtained:
-        path = _relative(each.wanted.path, root)
-        if digests.get(path, each.sha256) != each.sha256:
-            raise GateError(
-                f"{path!r} is pinned with the sha256 {digests[path][:12]}… and its source gives "
-                f"{each.sha256[:12]}… now",
-                hint="--force pins what there is now",
-            )
-
-
 def _check_together(obtained: Sequence[Obtained]) -> None:
     """Check that the parts of a split model belong together, where none of them is visible yet."""
     weights = [each for each in obtained if each.wanted.file.role is Role.WEIGHTS]
@@ -261,7 +196,9 @@ def _pin(
     locked = tuple(_locked(each, root) for each in obtained)
     fit = fit_record(estimate) if estimate is not None else None
     artefact = artefact_of(resolved, locked, headers, root=root, fit=fit)
-    if before is not None and _same_bytes(before, artefact):
+    if before is not None and [f.sha256 for f in before.files] == [
+        f.sha256 for f in artefact.files
+    ]:
         artefact = msgspec.structs.replace(
             artefact, name=before.name, signature=before.signature, fit=fit or before.fit
         )
@@ -279,20 +216,8 @@ def _pin(
 def _locked(each: Obtained, root: Path) -> LockedFile:
     return LockedFile(
         role=each.wanted.file.role.value,
-        path=_relative(each.wanted.path, root),
+        path=below(each.wanted.path, root),
         size=each.size,
         sha256=each.sha256,
         verified=Verified.PUBLISHER if each.wanted.by_publisher else Verified.COMPUTED,
     )
-
-
-def _same_bytes(one: Artefact, other: Artefact) -> bool:
-    return [f.sha256 for f in one.files] == [f.sha256 for f in other.files]
-
-
-def _relative(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
-
-
-def _short(revision: str) -> str:
-    return revision.removeprefix("sha256:").strip('"')[:12] or "no revision"

@@ -1,0 +1,105 @@
+"""Whether what a source has now is what is pinned; a pin does not move unless somebody says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from rung.errors import GateError
+from rung.models.lock.file import LOCK_NAME
+from rung.models.lock.record import Artefact, Lock
+from rung.models.pull.obtaining import Obtained
+from rung.models.pull.plan import Wanted
+from rung.models.reference import Origin
+from rung.models.sources.resolved import Resolved, Role
+
+
+def pinned_as(
+    lock: Lock, resolved: Resolved, files: Sequence[Wanted], root: Path, *, frozen: bool
+) -> Artefact | None:
+    """What is pinned under this source, or else what is pinned where its first file would lie.
+
+    Args:
+        lock: of the project.
+        resolved: what the source has.
+        files: where they would lie, weights first.
+        root: folder of the project.
+        frozen: the source itself has to be pinned; that of a file of this machine is where it lies.
+    """
+    found = lock.find(str(resolved.reference))
+    if found is not None or (frozen and resolved.reference.origin is not Origin.FILE):
+        return found
+    holder = lock.holder(below(files[0].path, root))
+    return holder[0] if holder is not None else None
+
+
+def with_right_of_pin(each: Wanted, pinned: Artefact | None, root: Path) -> Wanted:
+    """A file that is pinned as it is to be takes its place back from whatever lies there."""
+    digests = {file.path: file.sha256 for file in pinned.files} if pinned is not None else {}
+    mine = each.file.sha256 is not None and digests.get(below(each.path, root)) == each.file.sha256
+    return msgspec.structs.replace(each, replace=each.replace or mine)
+
+
+def check_pin(
+    pinned: Artefact | None,
+    resolved: Resolved,
+    files: Sequence[Wanted],
+    root: Path,
+    *,
+    frozen: bool,
+    force: bool,
+) -> None:
+    """Refuse, before anything is fetched, what is known to be other than what is pinned.
+
+    Raises:
+        GateError: it is.
+    """
+    if frozen and pinned is None:
+        raise GateError(
+            f"{resolved.reference} is not in {LOCK_NAME}",
+            hint="leave out --frozen to fetch and pin it",
+        )
+    if pinned is None or (force and not frozen):
+        return
+    digests = {file.path: file.sha256 for file in pinned.files}
+    moved = resolved.revision != pinned.revision
+    other = [each.path.name for each in files if _differs(each, digests, root, frozen=frozen)]
+    if other or (frozen and moved):
+        what = f"{other[0]} is another file" if other else "its revision is another one"
+        raise GateError(
+            f"{pinned.source} is pinned at {_short(pinned.revision)} and {resolved.reference} is now at "
+            f"{_short(resolved.revision)}: {what}",
+            hint="rung outdated says what changed; rung pull restores what is pinned, --force pins what there is now",
+        )
+
+
+def _differs(each: Wanted, digests: Mapping[str, str], root: Path, *, frozen: bool) -> bool:
+    """Whether a file is known to be another than the pinned one; a projector may be added to a pin."""
+    path = below(each.path, root)
+    if path not in digests:
+        return frozen or each.file.role is Role.WEIGHTS
+    return each.file.sha256 not in (None, digests[path])
+
+
+def check_digests(pinned: Artefact, obtained: Sequence[Obtained], root: Path) -> None:
+    """Refuse what turned out, once it was here, to be other than what is pinned; nothing of it is visible."""
+    digests = {file.path: file.sha256 for file in pinned.files}
+    for each in obtained:
+        path = below(each.wanted.path, root)
+        if digests.get(path, each.sha256) != each.sha256:
+            raise GateError(
+                f"{path!r} is pinned with the sha256 {digests[path][:12]}… and its source gives "
+                f"{each.sha256[:12]}… now",
+                hint="--force pins what there is now",
+            )
+
+
+def below(path: Path, root: Path) -> str:
+    """A path relative to the project, as the lock has it."""
+    return path.relative_to(root).as_posix()
+
+
+def _short(revision: str) -> str:
+    return revision.removeprefix("sha256:").strip('"')[:12] or "no revision"
