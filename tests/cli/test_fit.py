@@ -17,6 +17,7 @@ from gguf_models import tiny_model
 from hub import MODEL_LAYER, PROJECTOR_LAYER, Hub
 from rung.cli import root as command_line
 from rung.errors import InputError, ModelError, RungError, SourceError
+from rung.models.fit.remedies import Lever
 from rung.models.hardware.profiles import profile_names
 
 TAGS = {"exact", "rule", "measured", "unknown"}
@@ -91,6 +92,16 @@ def test_a_model_that_does_not_fit_ends_with_1_and_what_would_help(models: Path)
     assert "32,768 tokens over 4 slots (8,192 each)" in lines[1]
     at = next(number for number, line in enumerate(lines) if "what would help" in line)
     assert any("--kv-type q8_0" in line and "2.11 GiB   no" in line for line in lines[at:])
+
+
+def test_a_smaller_model_of_the_same_family_is_offered(models: Path) -> None:
+    """Out of the catalogue, in its usual quantisation."""
+    done = fit(models / "qwen3-4b.gguf", "--ctx", 8192, "--on", "phone", "--parallel", 2)
+    found = facts(models / "qwen3-4b.gguf", "--ctx", 16_384, "--on", "laptop-8gb")
+    assert done.exception is None
+    names = [one["model"] for one in found["remedies"] if one["lever"] == Lever.SMALLER]
+    assert names
+    assert all("wen3" in name for name in names)
 
 
 def test_json_has_the_same_facts(models: Path) -> None:

@@ -113,7 +113,7 @@ class _Show(msgspec.Struct, frozen=True):
 
 
 def _fit(name: str, asked: _Asked, profile: str | None, rule_set: str | None, show: _Show) -> int:
-    from rung.cli.fitmodel import open_model
+    from rung.cli.fitmodel import open_model, smaller_models
     from rung.models.fit.estimate import estimate
     from rung.models.fit.remedies import remedies
     from rung.models.fit.rules import rules
@@ -125,7 +125,13 @@ def _fit(name: str, asked: _Asked, profile: str | None, rule_set: str | None, sh
     measured, reserve = _measured(opened, run, machine, rule_set)
     answer = estimate(opened.model, run, machine, rules=chosen, measured=measured, reserve=reserve)
     helping = remedies(
-        opened.model, run, machine, quants=opened.quants, rules=chosen, reserve=reserve
+        opened.model,
+        run,
+        machine,
+        quants=opened.quants,
+        others=smaller_models(opened.model),
+        rules=chosen,
+        reserve=reserve,
     )
     rows = _rows(opened, run, machine, chosen, show, reserve)
     if show.as_json:

@@ -5,7 +5,6 @@ Nothing is fetched but headers. Other quantisations of the same repository come 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,14 +17,12 @@ from rung.models.fit.quants import requantised
 from rung.models.header import Header
 from rung.models.reference import Origin, Reference, parse_reference
 from rung.models.shards import part_names, read_model
+from rung.models.sources.choice import quant_of
 from rung.models.sources.resolved import RemoteFile, Resolved, Role
 from rung.quantities import counted
 
 STARTER = "starter"
-_QUANT = re.compile(
-    r"(?:^|[-._/])((?:UD-)?(?:I?Q[1-8](?:_[A-Z0-9]+)*|TQ[12]_0|MXFP4|BF16|F16|F32))(?=[-._]|$)",
-    re.I,
-)
+_CLEARLY_FEWER = 0.8
 _MIB = 1024 * 1024
 
 
@@ -68,10 +65,14 @@ def open_model(name: str) -> Opened:
     return run_blocking(_looked_up(reference))
 
 
-def quant_of(name: str) -> str:
-    """The quantisation that a file's name tells; empty when it tells none."""
-    found = _QUANT.findall(name)
-    return str(found[-1]).upper() if found else ""
+def smaller_models(model: Model) -> tuple[Model, ...]:
+    """Catalogued models with clearly fewer parameters; those of the same architecture alone where there are any."""
+    from rung.models.catalog.models import all_catalogued
+
+    most = _CLEARLY_FEWER * model.weights.parameters
+    fewer = [one for one in all_catalogued() if one.weights.parameters <= most and one.shape.causal]
+    alike = [one for one in fewer if one.shape.architecture == model.shape.architecture]
+    return tuple(alike or fewer)
 
 
 def _local(path: Path) -> Opened:
@@ -132,7 +133,7 @@ def _labelled(files: Sequence[RemoteFile]) -> Iterator[tuple[str, RemoteFile]]:
     """Each file with its label; of two models with one label (parts aside) the first counts."""
     taken: dict[str, str] = {}
     for file in files:
-        label = quant_of(file.name.removesuffix(".gguf"))
+        label = quant_of(file.name)
         whole = part_names(file.name.rpartition("/")[2])[0]
         if label and taken.setdefault(label, whole) == whole:
             yield label, file

@@ -113,6 +113,12 @@ def test_a_smaller_model_is_offered_by_name() -> None:
     assert found[Lever.SMALLER].model == "small"
 
 
+def test_a_smaller_model_with_less_context_than_is_asked_for_is_none() -> None:
+    """It would not do the work."""
+    others = [a_model(layers=8, name="short", trained=4096)]
+    assert Lever.SMALLER not in by_lever(remedies(a_model(), LONG, short_by(0.2), others=others))
+
+
 def test_experts_on_the_host_help_a_small_card() -> None:
     """They are most of the weights and little of what a token reads."""
     model = a_model(layer_mib=512, experts_mib=448)

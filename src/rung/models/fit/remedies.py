@@ -178,7 +178,14 @@ def _cache_words(kind: str, run: Run) -> tuple[str, str]:
 
 def _instead(lever: Lever, model: Model, run: Run, others: Sequence[Model]) -> Iterator[_Try]:
     """Smaller ones in place of the model, the largest of them first."""
-    smaller = [other for other in others if other.weights.total < model.weights.total]
+    per_slot = run.context // (1 if run.unified else run.slots)
+    needed = min(per_slot, model.shape.context_length or per_slot)
+    smaller = [
+        other
+        for other in others
+        if other.weights.total < model.weights.total
+        and (other.shape.context_length or needed) >= needed
+    ]
     for other in sorted(smaller, key=lambda one: -one.weights.total):
         bits = 8 * other.weights.total / max(1, other.weights.parameters)
         label = other.file_type if lever is Lever.QUANT else f"{other.name} {other.file_type}"
