@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rung.blocking import run_blocking
 from rung.errors import ModelError
 from rung.models.fit.measured import model_key
 from rung.models.fit.model import Model, model_of
@@ -62,6 +61,8 @@ def open_model(name: str) -> Opened:
     reference = parse_reference(name)
     if reference.origin is Origin.FILE:
         return _local(Path(reference.repo))
+    from rung.blocking import run_blocking  # it brings in asyncio, which a file does not need
+
     return run_blocking(_looked_up(reference))
 
 

@@ -112,7 +112,9 @@ def _repacked(model: Model, place: Place, rules: Rules) -> Amount:
     by_type = weights.matrices_by_type
     kinds = [kind for kind in rules.repacked if by_type.get(kind)]
     if by_type:
-        note = f"second copies of {', '.join(kinds)} for this kind of processor"
+        note = (
+            f"second copies of {', '.join(kinds)}; the first are file pages, which can be had back"
+        )
         return Amount(int(here * sum(by_type[kind] for kind in kinds)), Tag.RULE, note)
     share = _REPACKED_SHARES.get(model.file_type, 0.0) if rules.repacked else 0.0
     return Amount(int(here * share * multiplied), Tag.RULE, "second copies, by the type of file")
