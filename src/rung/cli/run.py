@@ -21,6 +21,7 @@ from rung.engines.llama_cpp.fleet import Fleet
 from rung.engines.llama_cpp.parameters import USUAL_CONTEXT, ModelParameters, parameters_of
 from rung.engines.protocol import Finish, GenerateRequest, Generation
 from rung.errors import EngineProtocolError, EngineTruncated, InputError, InternalError, ModelError
+from rung.models.fit.measured import Measurements
 from rung.models.header import Header, read_header
 from rung.quantities import counted
 from rung.task import Message
@@ -128,7 +129,7 @@ async def _run(
     show: Callable[[str], None],
 ) -> Run:
     """The answer, shown as it comes; the child is gone when this returns or is cancelled."""
-    fleet = Fleet()
+    fleet = Fleet(measurements=Measurements())
     engine = LlamaCppEngine(fleet, parameters, temperature=temperature, seed=seed)
     started = time.perf_counter()
     first: float | None = None
