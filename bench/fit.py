@@ -12,21 +12,23 @@ stand beside it. Prints tables, then one JSON line.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from fit_formulas import FORMULAS, Known
+from fit_formulas import FORMULAS, Formula, Known
 from fit_plot import plot
 from fit_rows import FAULTS, MIB, Case, Row, buffers, case_of, is_host, unread
-from fit_totals import Total, constants, total_of, vllm_check
+from fit_totals import Total, constants, is_vllm, total_of, vllm_check
 from rung.models.fit.cache import cache_bytes
 from rung.models.fit.compute import compute
 from rung.models.fit.state import state_bytes
+from rung.models.fit.tags import Amount
 
 EXACT_MIB = 0.0101
 """Logs print two decimals."""
@@ -34,6 +36,7 @@ ROUGH_MIB, ROUGH_SHARE = 64.0, 0.1
 WHOLE_MIB = 100.0
 
 Facts = dict[str, Any]  # becomes the JSON line
+Result = TypeVar("Result")
 
 
 class Compared(NamedTuple):
@@ -68,9 +71,12 @@ def main() -> None:
         print(f"{len(cases)} rows of logs read" + skips(skipped))
         if names := unread([case.row for case in cases]):
             print(f"hyperparameters that were not looked at: {', '.join(names)}")
-        facts["kv"] = show_exact("KV cache", *caches(cases))
-        facts["recurrent"] = show_exact("recurrent state", *states(cases))
-        facts["compute"] = show_compute(*computes(cases))
+        facts["kv"] = show_exact("KV cache", *compare(cases, cache_of))
+        facts["recurrent"] = show_exact("recurrent state", *compare(cases, state_of))
+        pairs, skipped = compare(cases, compute_of)
+        facts["compute"] = show_compute(
+            [main for main, _ in pairs], [beside for _, beside in pairs if beside], skipped
+        )
         ratios = cache_ratios(cases)
         facts["kv_ratios"] = show_ratios(ratios)
     errors: dict[str, list[float]] = {}
@@ -92,63 +98,69 @@ def read(path: Path, make: Any) -> tuple[list[Any], dict[str, int]]:
     return made, dict(skipped)
 
 
-def caches(cases: Iterable[Case]) -> tuple[list[Compared], dict[str, int]]:
-    found, skipped = [], Counter[str]()
+def compare(
+    cases: Iterable[Case], make: Callable[[Case], Result]
+) -> tuple[list[Result], dict[str, int]]:
+    """What `make` finds of every case that it can, and why it cannot of the others, counted."""
+    found: list[Result] = []
+    skipped = Counter[str]()
     for case in cases:
-        if case.row.get("kv_mib") is None or case.row.get("n_ctx") is None:
-            skipped["no cache or no context is stated"] += 1
-            continue
-        amount = cache_bytes(case.shape, case.run, case.rules)[1]
-        found.append(compared(case, amount.bytes / MIB, case.row["kv_mib"], amount.note))
+        try:
+            found.append(make(case))
+        except Left as left:
+            skipped[str(left)] += 1
+        except FAULTS as fault:
+            skipped[f"{type(fault).__name__}: {fault}"] += 1
     return found, dict(skipped)
 
 
-def states(cases: Iterable[Case]) -> tuple[list[Compared], dict[str, int]]:
-    """States of rows that state them; where a row says the widths alone, only layers and slots are compared."""
-    found, skipped = [], Counter[str]()
-    for case in cases:
-        stated, widths = case.row.get("recurrent_mib"), case.row.get("recurrent_calc") or {}
-        if stated is None:
-            skipped["no recurrent state is stated"] += 1
-            continue
-        size = state_bytes(case.shape, case.run, case.rules)[1].bytes
-        note = ""
-        if not size and {"n_embd_r", "n_embd_s"} <= widths.keys():
-            elements = widths["n_embd_r"] + widths["n_embd_s"]
-            size = 4 * elements * len(case.shape.layers) * case.run.slots
-            note = "widths as the row states them"
-        found.append(compared(case, size / MIB, stated, note))
-    return found, dict(skipped)
+class Left(Exception):
+    """A row is left out, for the reason that the message says."""
 
 
-def computes(cases: Iterable[Case]) -> tuple[list[Compared], list[Compared], dict[str, int]]:
-    """The largest buffer of a card, or the processor's where there is none; and host buffers beside cards."""
-    found, beside, skipped = [], [], Counter[str]()
-    for case in cases:
-        logged = buffers(case.row, "compute_mib")
-        if not logged or case.lacks:
-            skipped[
-                f"not stated: {', '.join(case.lacks)}" if logged else "no buffer is stated"
-            ] += 1
-            continue
-        amounts = compute(
-            case.shape, case.weights, case.run, case.rules,
-            cards=case.cards, output_on_card=case.output_on_card,
-        )  # fmt: skip
-        main = amounts.card if case.cards else amounts.host
-        most = max(mib for name, mib in logged if is_host(name) != bool(case.cards))
-        found.append(
-            Compared(
-                str(case.row.get("id")), main.bytes / MIB, most, main.low_confidence, main.note
-            )
-        )
-        hosts = [mib for name, mib in logged if is_host(name)]
-        if case.cards and hosts:
-            host = amounts.host
-            beside.append(
-                Compared(str(case.row.get("id")), host.bytes / MIB, max(hosts), host.low_confidence)
-            )
-    return found, beside, dict(skipped)
+def cache_of(case: Case) -> Compared:
+    if case.row.get("kv_mib") is None or case.row.get("n_ctx") is None:
+        raise Left("no cache or no context is stated")
+    amount = cache_bytes(case.shape, case.run, case.rules)[1]
+    return compared(case, amount.bytes / MIB, case.row["kv_mib"], amount.note)
+
+
+def state_of(case: Case) -> Compared:
+    """The state of a row that states it; where a row says widths alone, only layers and slots are compared."""
+    stated, widths = case.row.get("recurrent_mib"), case.row.get("recurrent_calc") or {}
+    if stated is None:
+        raise Left("no recurrent state is stated")
+    size = state_bytes(case.shape, case.run, case.rules)[1].bytes
+    note = ""
+    if not size and {"n_embd_r", "n_embd_s"} <= widths.keys():
+        elements = widths["n_embd_r"] + widths["n_embd_s"]
+        size = 4 * elements * len(case.shape.layers) * case.run.slots
+        note = "widths as the row states them"
+    return compared(case, size / MIB, stated, note)
+
+
+def compute_of(case: Case) -> tuple[Compared, Compared | None]:
+    """The largest buffer of a card, or the processor's where there is none; and the host's beside a card."""
+    logged = buffers(case.row, "compute_mib")
+    if not logged:
+        raise Left("no buffer is stated")
+    if case.lacks:
+        raise Left(f"not stated: {', '.join(case.lacks)}")
+    amounts = compute(
+        case.shape, case.weights, case.run, case.rules,
+        cards=case.cards, output_on_card=case.output_on_card,
+    )  # fmt: skip
+    hosts = [mib for name, mib in logged if is_host(name)]
+    on_cards = [mib for name, mib in logged if not is_host(name)]
+    if not case.cards:
+        return guessed(case, amounts.host, max(hosts)), None
+    beside = guessed(case, amounts.host, max(hosts)) if hosts else None
+    return guessed(case, amounts.card, max(on_cards)), beside
+
+
+def guessed(case: Case, amount: Amount, logged: float) -> Compared:
+    size = amount.bytes / MIB
+    return Compared(str(case.row.get("id")), size, logged, amount.low_confidence, amount.note)
 
 
 def compared(case: Case, predicted: float, logged: float, note: str) -> Compared:
@@ -211,16 +223,21 @@ def near(one: Compared) -> bool:
 def cache_ratios(cases: Iterable[Case]) -> dict[str, list[float]]:
     """Predicted cache by logged cache, of every formula, on rows with f16 keys and values."""
     ratios: dict[str, list[float]] = {}
-    for case in cases:
-        row = case.row
-        flat = row.get("type_k") == row.get("type_v") == "f16"
-        if not flat or not row.get("kv_mib") or not row.get("n_ctx") or not row.get("n_params"):
-            continue
-        known = Known(row["n_params"], row["n_ctx"], row.get("model_size_mib") or 0, case.shape)
-        ours = cache_bytes(case.shape, case.run, case.rules)[1].bytes / MIB
-        for name, value in (("Rung", ours), *((one.name, one.cache(known)) for one in FORMULAS)):
-            ratios.setdefault(name, []).append(value / row["kv_mib"])
+    for each in compare(cases, ratios_of)[0]:
+        for name, ratio in each.items():
+            ratios.setdefault(name, []).append(ratio)
     return ratios
+
+
+def ratios_of(case: Case) -> dict[str, float]:
+    row = case.row
+    flat = row.get("type_k") == row.get("type_v") == "f16"
+    if not flat or not row.get("kv_mib") or not row.get("n_ctx") or not row.get("n_params"):
+        raise Left("no f16 cache, context or number of parameters is stated")
+    known = Known(float(row["n_params"]), int(row["n_ctx"]), 0.0, case.shape)
+    found = {"Rung": cache_bytes(case.shape, case.run, case.rules)[1].bytes / MIB}
+    found |= {one.name: one.cache(known) for one in FORMULAS}
+    return {name: value / row["kv_mib"] for name, value in found.items()}
 
 
 def show_ratios(ratios: dict[str, list[float]]) -> Facts:
@@ -243,42 +260,53 @@ def show_ratios(ratios: dict[str, list[float]]) -> Facts:
 
 def show_totals(path: Path, catalog: Path | None) -> tuple[Facts, dict[str, list[float]]]:
     """Compare whole cards, and say how the constants were found."""
-    catalog = catalog or path.with_name("catalog.jsonl")
-    lines = catalog.read_text(encoding="utf-8").splitlines() if catalog.exists() else []
-    known: dict[str, Row] = {row["model"].lower(): row for row in map(json.loads, lines)}
-    vllm: list[str] = []
-    other: list[str] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        (vllm if "gpu_blocks" in line else other).append(line)
-    totals: list[Total] = []
-    skipped = Counter[str]()
-    for line in other:
-        try:
-            totals.append(total_of(json.loads(line), known))
-        except FAULTS as fault:
-            skipped[f"{type(fault).__name__}: {fault}"] += 1
-    fitted = constants(totals, lambda one: one.predicted)
-    ours = [one.predicted + rest - one.measured for one, rest in zip(totals, fitted, strict=True)]
+    known = catalogue(catalog or path.with_name("catalog.jsonl"))
+    made, skipped = read(
+        path, lambda row: vllm_check(row) if is_vllm(row) else total_of(row, known)
+    )
+    totals = [one for one in made if isinstance(one, Total)]
+    left = [one for one in made if not isinstance(one, Total)]
+    errors = errors_of(totals)
+    ours = errors["Rung"]
     show_devices(totals, ours)
-    errors = {"Rung": ours}
-    left = [vllm_check(json.loads(line)) for line in vllm]
-    facts: Facts = {"rows": len(totals), "skipped": dict(skipped), "vllm": left}
-    for formula in FORMULAS:
-        rest = constants(totals, lambda one: formula.total(one.known))  # noqa: B023  # used before the next turn
-        plain = [formula.total(one.known) - one.measured for one in totals]
-        errors[formula.name] = plain
-        errors[f"{formula.name} + constant"] = [a + b for a, b in zip(plain, rest, strict=True)]
+    facts: Facts = {"rows": len(totals), "skipped": skipped, "vllm": left}
     facts["errors_mib"] = show_errors(errors)
     sure = [error for one, error in zip(totals, ours, strict=True) if not one.unsure]
-    facts["sure_rows"], facts["sure_within_100"] = (
-        len(sure),
-        sum(abs(one) <= WHOLE_MIB for one in sure),
-    )
+    facts["sure_rows"] = len(sure)
+    facts["sure_within_100"] = sum(abs(one) <= WHOLE_MIB for one in sure)
     facts["all_within_100"] = sum(abs(one) <= WHOLE_MIB for one in ours)
-    print(f"  skipped: {dict(skipped)}" if skipped else "  no row was skipped")
+    print(f"  {len(totals)} rows compared{skips(skipped)}")
     for one in left:
         print(f"  vLLM, which takes all that is left: {one}")
     return facts, errors
+
+
+def catalogue(path: Path) -> dict[str, Row]:
+    """Rows of a catalogue by their model; none where there is no such file."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {row["model"].lower(): row for row in map(json.loads, lines)}
+
+
+def errors_of(totals: Sequence[Total]) -> dict[str, list[float]]:
+    """MiB too much of every formula: of Rung beside its constants, of the others as published and with constants."""
+    errors = {"Rung": over(totals, lambda one: one.predicted, fitted=True)}
+    for formula in FORMULAS:
+        total = functools.partial(formula_total, formula)
+        errors[formula.name] = over(totals, total, fitted=False)
+        errors[f"{formula.name} + constant"] = over(totals, total, fitted=True)
+    return errors
+
+
+def formula_total(formula: Formula, one: Total) -> float:
+    return formula.total(one.known)
+
+
+def over(
+    totals: Sequence[Total], predict: Callable[[Total], float], *, fitted: bool
+) -> list[float]:
+    rest = constants(totals, predict) if fitted else [0.0] * len(totals)
+    pairs = zip(totals, rest, strict=True)
+    return [predict(one) + constant - one.measured for one, constant in pairs]
 
 
 def show_devices(totals: Sequence[Total], errors: Sequence[float]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from rung.errors import RungError
 from rung.models.fit.catalogued import Hyperparameters, shape_from, weights_from
+from rung.models.fit.keys import MOST_LAYERS
 from rung.models.fit.rules import Rules, rules
 from rung.models.fit.run import Run
 from rung.models.fit.shape import Shape
@@ -175,6 +176,8 @@ def _listed(row: Row) -> dict[str, Any]:
     whole, windowed = known.get("head_count_kv_global"), known.get("head_count_kv_swa")
     if whole is None or windowed is None:
         return {}
+    if not 0 < known["n_layer"] <= MOST_LAYERS:
+        raise ValueError(f"n_layer is {known['n_layer']!r}")
     dense = sum(part["layers"] for part in row["kv_parts"] if not part.get("swa"))
     period = known["n_layer"] // dense
     has_window = [n % period < period - 1 for n in range(known["n_layer"])]
@@ -201,7 +204,7 @@ def buffers(row: Row, field: str) -> list[tuple[str, float]]:
 
 
 def is_host(device: str) -> bool:
-    return "Host" in device or device.startswith("CPU")
+    return "Host" in device or device.startswith(("CPU", "BLAS", "AMX"))
 
 
 def model_buffers(row: Row) -> tuple[float, float]:
@@ -219,5 +222,5 @@ def unread(rows: Sequence[Row]) -> list[str]:
     return sorted(names - NAMED - DIRECT.keys())
 
 
-FAULTS = (RungError, LookupError, TypeError, ValueError, AttributeError)
+FAULTS = (RungError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError)
 """What a row that lacks something ends in."""

@@ -63,7 +63,7 @@ def total_of(row: Row, catalogue: Mapping[str, Row]) -> Total:
         file_mib + (size + card.bytes + pool - left) / MIB,
         float(measured),
         card.low_confidence or not run.flash_attention,
-        Known(row["n_params"], row["n_ctx"], file_mib, shape),
+        Known(float(row["n_params"]), int(row["n_ctx"]), float(file_mib), shape),
     )
 
 
@@ -114,6 +114,10 @@ def constants(totals: Sequence[Total], predict: Callable[[Total], float]) -> lis
         ]
         found.append(float(np.median(rest)) if rest else 0.0)
     return found
+
+
+def is_vllm(row: Row) -> bool:
+    return "gpu_blocks" in row
 
 
 def vllm_check(row: Row) -> dict[str, Any]:
