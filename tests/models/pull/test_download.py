@@ -168,6 +168,19 @@ def test_without_a_digest_bytes_of_unknown_origin_are_not_used(hub: Hub, tmp_pat
     assert content(file, tmp_path) == CONTENT
 
 
+def test_a_damaged_record_of_an_earlier_attempt_is_none(hub: Hub, tmp_path: Path) -> None:
+    """And what it was about is fetched anew."""
+    file = remote(hub, digest=False)
+    partial = Partial(tmp_path, file)
+    partial.prepare()
+    partial.path.write_bytes(CONTENT[:100])
+    partial.path.with_suffix(".json").write_bytes(b'{"format": 1, "url": ')
+    told = Told()
+    fetch(file, tmp_path, told)
+    assert content(file, tmp_path) == CONTENT
+    assert told.kinds()[0] == "Restarted"
+
+
 def test_an_address_without_an_etag_is_read_again_from_the_start(hub: Hub, tmp_path: Path) -> None:
     """Its rest could be of another file."""
     file = remote(hub, digest=False)

@@ -345,17 +345,20 @@ def test_layers_of_ollama_get_names_and_are_pinned(hub: Hub, models: Path, root:
             (MODEL_LAYER, model(models)),
             (TEMPLATE_LAYER, b"{{- if .System }}{{ .System }}{{ end }}{{ .Prompt }}"),
             (LICENSE_LAYER, b"Apache License\nVersion 2.0, January 2004\n"),
+            (LICENSE_LAYER, b"Apache License\nVersion 2.0, January 2004\n"),  # the same once more
+            (LICENSE_LAYER, b"Acceptable use\n"),
             (PARAMS_LAYER, b'{"stop": ["<|im_end|>"]}'),
         ],
     )
     done = run_blocking(pulled("ollama:tiny:1b", root))
     assert done.artefact.revision == digest
     assert any("template" in said for said in surprises(done.resolved, done.artefact))
-    assert {file.role: file.path for file in done.artefact.files} == {
-        "weights": "models/tiny-1b.gguf",
-        "licence": "models/tiny-1b.licence.txt",
-        "parameters": "models/tiny-1b.parameters.json",
-    }
+    assert sorted(file.path for file in done.artefact.files) == [
+        "models/tiny-1b.3.licence.txt",
+        "models/tiny-1b.gguf",
+        "models/tiny-1b.licence.txt",
+        "models/tiny-1b.parameters.json",
+    ]
     assert drift(root) == []
 
 

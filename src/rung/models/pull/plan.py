@@ -59,7 +59,7 @@ def wanted(resolved: Resolved, root: Path, *, projector: bool, replace: bool) ->
     Raises:
         ModelError: there are no weights, or two files would have one name.
     """
-    named = tuple(_named(resolved, projector))
+    named = _each_content_once(resolved, _named(resolved, projector))
     if not any(file.role is Role.WEIGHTS for _, file in named):
         raise ModelError(
             f"{resolved.reference} names no model weights", hint="name a .gguf file of it"
@@ -79,6 +79,22 @@ def wanted(resolved: Resolved, root: Path, *, projector: bool, replace: bool) ->
         )
         for name, file in named
     )
+
+
+def _each_content_once(
+    resolved: Resolved, named: Iterable[tuple[str, RemoteFile]]
+) -> tuple[tuple[str, RemoteFile], ...]:
+    """The files without repetitions: while they are fetched they lie under their digests, in each other's way."""
+    kept: dict[str, tuple[str, RemoteFile]] = {}
+    for name, file in named:
+        key = file.sha256 or file.url or file.name
+        if key in kept and file.role is Role.WEIGHTS:
+            raise ModelError(
+                f"{resolved.reference} has two parts of the same content, {kept[key][0]!r} and {name!r}",
+                hint="choose another quantisation or repository; this one is damaged",
+            )
+        kept.setdefault(key, (name, file))
+    return tuple(kept.values())
 
 
 def restored(
