@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -82,6 +83,78 @@ def test_without_a_driver_there_are_no_cards() -> None:
     for card in nvidia_devices():
         assert card.kind is DeviceKind.GPU
         assert 0 <= card.available <= card.total
+
+
+class Nvml:
+    """NVIDIA's library with these cards: name, bytes in all, bytes free, bits of the bus; None for what is not told."""
+
+    NVML_CLOCK_MEM = 2
+
+    class NVMLError(Exception):
+        """What the library raises."""
+
+    def __init__(self, *cards: tuple[str | bytes, int | None, int, int | None]) -> None:
+        self.cards = cards
+        self.open = False
+
+    def nvmlInit(self) -> None:  # noqa: N802 - the library's names
+        self.open = True
+
+    def nvmlShutdown(self) -> None:  # noqa: N802
+        self.open = False
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        return len(self.cards)
+
+    def nvmlDeviceGetHandleByIndex(self, place: int) -> int:  # noqa: N802
+        return place
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> SimpleNamespace:  # noqa: N802
+        total, free = self.cards[handle][1:3]
+        if total is None:
+            raise self.NVMLError
+        return SimpleNamespace(total=total, free=free)
+
+    def nvmlDeviceGetName(self, handle: int) -> str | bytes:  # noqa: N802
+        return self.cards[handle][0]
+
+    def nvmlDeviceGetMaxClockInfo(self, handle: int, kind: int) -> int:  # noqa: N802
+        assert kind == self.NVML_CLOCK_MEM
+        return 10_501
+
+    def nvmlDeviceGetMemoryBusWidth(self, handle: int) -> int:  # noqa: N802
+        width = self.cards[handle][3]
+        if width is None:
+            raise self.NVMLError
+        return width
+
+
+def test_cards_have_what_their_library_tells() -> None:
+    """Memory that is free now, bandwidth where the bus is told; a card without memory of its own is none."""
+    library = Nvml(
+        (b"NVIDIA GeForce RTX 4090", 24 * GIB, 23 * GIB, 384),
+        ("NVIDIA GB10", None, 0, None),
+        ("NVIDIA H200", 141 * GIB, 140 * GIB, None),
+    )
+    first, second = nvidia_devices(library)
+    assert (first.name, first.total, first.available) == (
+        "NVIDIA GeForce RTX 4090",
+        24 * GIB,
+        23 * GIB,
+    )
+    assert first.bandwidth == pytest.approx(1008e9, rel=0.001)
+    assert (second.name, second.bandwidth) == ("NVIDIA H200", None)
+    assert not library.open
+
+
+def test_a_library_without_a_driver_tells_of_no_cards() -> None:
+    """Its first call raises."""
+
+    class Bare(Nvml):
+        def nvmlInit(self) -> None:  # noqa: N802
+            raise self.NVMLError
+
+    assert nvidia_devices(Bare(("card", GIB, GIB, 64))) == ()
 
 
 def test_peak_bandwidth_is_clock_times_width_at_double_data_rate() -> None:

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from rung.models.hardware.machine import Device, DeviceKind
 
 _TRANSFERS_PER_CLOCK = 2  # the memory clock that the library states is that of double data rate
 
+Library = Any  # `pynvml`, which has no types
 
-def nvidia_devices() -> tuple[Device, ...]:
-    """The cards in the driver's order; none where the library or the driver is missing."""
-    try:
-        import pynvml  # type: ignore[import-untyped]  # noqa: PLC0415  # it has no types
-    except ImportError:
+
+def nvidia_devices(library: Library | None = None) -> tuple[Device, ...]:
+    """The cards in the driver's order; none where the library or the driver is missing.
+
+    Args:
+        library: what to ask; None for `pynvml` where it is installed.
+    """
+    asked = _installed() if library is None else library
+    if asked is None:
         return ()
     try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
+        asked.nvmlInit()
+    except asked.NVMLError:
         return ()
     try:
-        found = (_device(place) for place in range(pynvml.nvmlDeviceGetCount()))
-        return tuple(device for device in found if device is not None)
-    except pynvml.NVMLError:
-        return ()
+        return tuple(_devices(asked))
+    except asked.NVMLError:
+        return ()  # the driver went away
     finally:
-        pynvml.nvmlShutdown()
+        asked.nvmlShutdown()
 
 
 def bus_bandwidth(clock_mhz: int, bus_bits: int) -> float | None:
@@ -38,32 +45,37 @@ def bus_bandwidth(clock_mhz: int, bus_bits: int) -> float | None:
     return clock_mhz * 1e6 * _TRANSFERS_PER_CLOCK * bus_bits / 8
 
 
-def _device(place: int) -> Device | None:
-    """One card; None for one whose memory is not its own (GB10) or is not told."""
-    import pynvml  # noqa: PLC0415
-
-    handle = pynvml.nvmlDeviceGetHandleByIndex(place)
+def _installed() -> Library | None:
     try:
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    except pynvml.NVMLError:
+        import pynvml  # type: ignore[import-untyped]  # noqa: PLC0415  # it has no types
+    except ImportError:
         return None
-    name = pynvml.nvmlDeviceGetName(handle)
-    return Device(
-        name=name.decode() if isinstance(name, bytes) else str(name),
-        kind=DeviceKind.GPU,
-        backend="cuda",
-        total=int(memory.total),
-        available=int(memory.free),
-        bandwidth=_bandwidth(handle),
-    )
+    return pynvml
 
 
-def _bandwidth(handle: object) -> float | None:
-    import pynvml  # noqa: PLC0415
+def _devices(asked: Library) -> Iterator[Device]:
+    """Every card that tells its memory; GB10 does not, whose memory is the machine's."""
+    for place in range(asked.nvmlDeviceGetCount()):
+        handle = asked.nvmlDeviceGetHandleByIndex(place)
+        try:
+            memory = asked.nvmlDeviceGetMemoryInfo(handle)
+        except asked.NVMLError:
+            continue
+        name = asked.nvmlDeviceGetName(handle)
+        yield Device(
+            name=name.decode() if isinstance(name, bytes) else str(name),
+            kind=DeviceKind.GPU,
+            backend="cuda",
+            total=int(memory.total),
+            available=int(memory.free),
+            bandwidth=_bandwidth(asked, handle),
+        )
 
+
+def _bandwidth(asked: Library, handle: object) -> float | None:
     try:
-        clock = int(pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_MEM))
-        width = int(pynvml.nvmlDeviceGetMemoryBusWidth(handle))
-    except pynvml.NVMLError:
+        clock = int(asked.nvmlDeviceGetMaxClockInfo(handle, asked.NVML_CLOCK_MEM))
+        width = int(asked.nvmlDeviceGetMemoryBusWidth(handle))
+    except asked.NVMLError:
         return None
     return bus_bandwidth(clock, width)
