@@ -141,16 +141,17 @@ def rules_of(row: Row) -> Rules:
 def hyperparameters_of(row: Row) -> Hyperparameters:
     known = row["hparams"]
     layers = known["n_layer"]
+    if not 0 < layers <= MOST_LAYERS:
+        raise ValueError(f"n_layer is {layers!r}")
     key = known.get("n_embd_head_k") or known.get("head_dim")
     heads = known.get("n_head") or _heads_without(known, key)
     further = {name: known[field] for field, name in DIRECT.items() if known.get(field) is not None}
     if "head_dim" in known:
         further["attention.value_length"] = known["head_dim"]
-    if (
-        known.get("kv_lora_rank") and known.get("n_head_kv") == 1
-    ):  # such files keep the latent alone
+    rank = known.get("kv_lora_rank")
+    if rank and (known.get("n_head_kv") == 1 or (key or 0) > rank):  # made for keeping the latent
         further["attention.key_length_mla"] = key
-    further |= _listed(row)
+    further |= _listed(row) | _indexed(row)
     shared = further.pop("attention.head_count_kv", known.get("n_head_kv"))
     return Hyperparameters(
         architecture=row.get("arch") or known.get("gguf_arch") or "",
@@ -176,8 +177,6 @@ def _listed(row: Row) -> dict[str, Any]:
     whole, windowed = known.get("head_count_kv_global"), known.get("head_count_kv_swa")
     if whole is None or windowed is None:
         return {}
-    if not 0 < known["n_layer"] <= MOST_LAYERS:
-        raise ValueError(f"n_layer is {known['n_layer']!r}")
     dense = sum(part["layers"] for part in row["kv_parts"] if not part.get("swa"))
     period = known["n_layer"] // dense
     has_window = [n % period < period - 1 for n in range(known["n_layer"])]
@@ -185,6 +184,19 @@ def _listed(row: Row) -> dict[str, Any]:
         "attention.sliding_window_pattern": [int(one) for one in has_window],
         "attention.head_count_kv": [windowed if one else whole for one in has_window],
     }
+
+
+def _indexed(row: Row) -> dict[str, Any]:
+    """Keys for choosing what to attend to, of which a row only says how wide they are and in how many layers."""
+    parts = row.get("kv_parts") or []
+    known = row["hparams"]
+    if not known.get("kv_lora_rank") or len(parts) < 2:
+        return {}
+    widest = max(part["k_width"] for part in parts)
+    narrow = [part for part in parts if part["k_width"] < widest and not part["v_width"]]
+    widths = [part["k_width"] for part in narrow for _ in range(part["layers"])]
+    rest = [0] * (known["n_layer"] - len(widths))
+    return {"attention.indexer.key_length": [*widths, *rest]} if widths else {}
 
 
 def _heads_without(known: Row, key: int | None) -> Any:

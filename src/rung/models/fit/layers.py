@@ -87,7 +87,7 @@ def layers_of(
     owners = _owners(keys, family, count)
     keepers = _keepers(keys, family, attention)
     state = state_elements(keys, embedding)
-    indexer = keys.count("attention.indexer.key_length", 0)
+    indexers = keys.per_layer("attention.indexer.key_length", count, 0)
     indexed = _indexed(headers)
     widest = max(attention.kv_heads)
     return tuple(
@@ -97,7 +97,7 @@ def layers_of(
             window=windows[n],
             attends=_attends(keys, family, n),
             state=state if keepers[n] and owners[n] else 0,
-            indexer=indexer if n in indexed or not indexed else 0,
+            indexer=indexers[n] if n in indexed or not indexed else 0,
         )
         for n in range(count)
     )

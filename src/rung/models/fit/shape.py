@@ -127,8 +127,10 @@ def _latent(keys: Keys, found: Family | None, attention: Attention) -> Latent | 
     rank = keys.count("attention.kv_lora_rank", 0)
     if not rank or found is None or not found.latent:
         return None
-    rope = keys.count("rope.dimension_count", max(0, attention.key - attention.value))
-    return Latent(rank=rank, rope=rope, absorbed=keys.has("attention.key_length_mla"))
+    absorbed = keys.has("attention.key_length_mla")  # its key is the latent with the positions
+    left = attention.key - (rank if absorbed else attention.value)
+    rope = keys.count("rope.dimension_count", max(0, left))
+    return Latent(rank=rank, rope=rope, absorbed=absorbed)
 
 
 def _vocabulary(keys: Keys, headers: Sequence[Header]) -> int:
