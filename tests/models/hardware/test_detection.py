@@ -98,31 +98,39 @@ class Nvml:
         self.open = False
 
     def nvmlInit(self) -> None:  # noqa: N802 - the library's names
+        """Start using the library."""
         self.open = True
 
     def nvmlShutdown(self) -> None:  # noqa: N802
+        """Stop using it."""
         self.open = False
 
     def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        """How many cards there are."""
         return len(self.cards)
 
     def nvmlDeviceGetHandleByIndex(self, place: int) -> int:  # noqa: N802
+        """What stands for a card."""
         return place
 
     def nvmlDeviceGetMemoryInfo(self, handle: int) -> SimpleNamespace:  # noqa: N802
+        """Its memory in bytes."""
         total, free = self.cards[handle][1:3]
         if total is None:
             raise self.NVMLError
         return SimpleNamespace(total=total, free=free)
 
     def nvmlDeviceGetName(self, handle: int) -> str | bytes:  # noqa: N802
+        """Its name, as bytes in older versions."""
         return self.cards[handle][0]
 
     def nvmlDeviceGetMaxClockInfo(self, handle: int, kind: int) -> int:  # noqa: N802
+        """A clock in MHz."""
         assert kind == self.NVML_CLOCK_MEM
         return 10_501
 
     def nvmlDeviceGetMemoryBusWidth(self, handle: int) -> int:  # noqa: N802
+        """Bits of its bus."""
         width = self.cards[handle][3]
         if width is None:
             raise self.NVMLError
