@@ -139,6 +139,8 @@ def _masks(shape: Shape, run: Run, rules: Rules) -> int:
     """What may attend to what: one mask for each length that caches have."""
     lengths = {cells(one, run, rules) for one in shape.layers if one.owns_cache and not one.window}
     windows = {cells(one, run, rules) for one in shape.layers if one.owns_cache and one.window}
+    if not shape.causal:  # tokens of a step attend to each other
+        lengths = {run.tokens_at_once}
     entry = rules.flash_mask_bytes if run.flash_attention else _FLOAT
     return entry * run.tokens_at_once * (sum(lengths) + sum(windows))
 
