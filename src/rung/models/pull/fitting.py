@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from rung.errors import GateError
 from rung.models.fit.estimate import Estimate, estimate
-from rung.models.fit.model import model_of
+from rung.models.fit.model import Model, model_of
+from rung.models.fit.remedies import remedies
 from rung.models.fit.run import Run
 from rung.models.fit.verdict import Verdict
 from rung.models.hardware.machine import Machine
@@ -16,6 +17,9 @@ from rung.models.sources.resolved import Resolved
 
 USUAL_CONTEXT = 4096
 """Tokens, as the embedded engine has them; fewer where the model was made for fewer."""
+
+MOST_LEVERS = 3
+"""Ways out that a refusal names."""
 
 
 class Fitting:
@@ -46,15 +50,18 @@ class Fitting:
         run = Run(context=self._context or _usual_context(headers))
         answer = estimate(model, run, self._machine)
         if answer.verdict is Verdict.NO and not self._force:
-            raise self._refusal(resolved, answer)
+            raise self._refusal(resolved, model, answer)
         return answer
 
-    def _refusal(self, resolved: Resolved, answer: Estimate) -> GateError:
+    def _refusal(self, resolved: Resolved, model: Model, answer: Estimate) -> GateError:
         budget = answer.tightest
+        levers = remedies(model, answer.run, self._machine)
+        enough = [lever.label for lever in levers if lever.verdict is not Verdict.NO][:MOST_LEVERS]
+        helps = f"it would with {' or '.join(enough)}; " if enough else ""
         return GateError(
             f"{resolved.reference} does not fit: with {answer.run.context:,} tokens it takes "
             f"{_gib(budget.needed)} of the {_gib(budget.available)} that {budget.device} has left",
-            hint=f"rung fit {resolved.reference} tells what would help; --force fetches it all the same",
+            hint=f"{helps}rung fit {resolved.reference} tells more; --force fetches it all the same",
         )
 
 
