@@ -12,13 +12,20 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from fit_parts import GIB, sparse_model
+from fit_parts import GIB, MIB, sparse_model
 from gguf_models import tiny_model
 from hub import MODEL_LAYER, PROJECTOR_LAYER, Hub
 from rung.cli import root as command_line
+from rung.config import KvType
+from rung.engines.llama_cpp.build import engine_build
+from rung.engines.llama_cpp.footprint import run_of
+from rung.engines.llama_cpp.parameters import ModelParameters
+from rung.engines.llama_cpp.role import Role
 from rung.errors import InputError, ModelError, RungError, SourceError
+from rung.models.fit.measured import Measured, Measurements, model_key
 from rung.models.fit.remedies import Lever
 from rung.models.hardware.profiles import profile_names
+from rung.models.shards import read_model
 
 TAGS = {"exact", "rule", "measured", "unknown"}
 
@@ -126,6 +133,23 @@ def test_this_machine_is_looked_at_unless_another_is_named(models: Path) -> None
     assert found["machine"]["detected"]
     assert found["estimate"]["speed"]["tokens_per_s"] > 0
     assert found["estimate"]["run"]["context"] == 2048
+
+
+def test_what_the_engine_measured_here_takes_the_place_of_rules(models: Path) -> None:
+    """It is found under the very settings that the engine keeps it by, and by no others."""
+    path = models / "tiny.gguf"
+    parameters = ModelParameters(path=str(path), context=1024, slots=2, kv_type=KvType.Q8_0)
+    build = engine_build()
+    assert build is not None
+    measured = Measured(
+        engine=build, backend="cpu", compute={"CPU": 77 * MIB}, at="2026-11-02T10:00:00Z"
+    )
+    key = model_key(*read_model(path))
+    assert Measurements().record(key, run_of(parameters, Role.SERVER), measured)
+    words = (path, "--ctx", 2048, "--parallel", 2, "--kv-type", "q8_0", "--gpu-layers", 0)
+    assert "77.0 MiB   measured  measured here on 2026-11-02" in fit(*words).output
+    for other in (("--parallel", 1), ("--on", "laptop-8gb"), ("--ubatch", 256)):
+        assert "measured here on 2026-11-02" not in fit(*words, *other).output
 
 
 def test_the_starter_is_a_model_too() -> None:
