@@ -107,6 +107,7 @@ def texts() -> dict[str, bytes]:
         "empty.json": b"{}",
         "vocab.txt": "\n".join(["[PAD]", "[UNK]", *tokens]).encode(),
         "words.txt": b"cat\ndog\nRest\nNo\n.\n",
+        "identifiers.txt": "\n".join(f"word{number:x}" for number in range(60_000)).encode(),
         "merges.txt": "\n".join(["#version: 0.2", *joined]).encode(),
         "LICENSE": b"Permission is hereby granted (see below).\n\tNo warranty.\r\n",
         "README.md": "# A model\n<div align='center'>😀</div>\n\n```python\nimport os\n```\n{{ messages }}\n".encode(),

@@ -18,7 +18,7 @@ from rung.models.scan.content import Content
 from rung.models.scan.inspection import look_at
 from rung.models.scan.report import Finding, Seen
 
-MEMORY = 160 * 1024 * 1024
+MEMORY = 144 * 1024 * 1024
 """Bytes of address space, which is more than it ever needs of memory."""
 WALL_S = 20.0
 """For one file; the largest headers take one or two."""

@@ -18,7 +18,7 @@ from rung.models.scan.report import Finding, shown
 
 MOST_BYTES = 8 * 1024 * 1024
 """Of a pickle, that are looked at."""
-MOST_OPCODES = 60_000
+MOST_OPCODES = 40_000
 """Of all pickles in a file, that are looked at."""
 _MOST_NAMES = 60
 _MOST_PICKLES = 16  # one behind the other, as old PyTorch files have them

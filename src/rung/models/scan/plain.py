@@ -34,6 +34,10 @@ _LFS = "version https://git-lfs.github.com/spec/"
 _YAML_CODE = "!!python/"
 _DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _RUNS = (ast.Call, ast.Import, ast.ImportFrom, ast.With, *_DEFINES)
+_MAY_RUN = re.compile(
+    r"\(|(?:^|[;:])[ \t]*(?:import|from|class|with|async)[ \t\\]+[\w.\\]", re.MULTILINE
+)
+"""What some line of a program has that does something; lists of words, which Python takes long to parse, do not."""
 _NAME = "chat_template"
 
 Tell = Callable[[Seen], None]
@@ -174,6 +178,8 @@ def _programs(text: str) -> Iterator[Finding]:
 
 def _python(text: str) -> Iterator[Finding]:
     """Whether Python would run a text; most texts are none of Python's after a line or two."""
+    if not _MAY_RUN.search(text):
+        return
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,0 +1,200 @@
+"""What `rung scan` detects, what it alarms over for nothing, and what that takes.
+
+Hostile files of every kind are made (those of the tests, and for kinds that stay hostile whatever stands behind them
+`--sizes` - 1 copies with seeded junk at their end), and benign ones: chat templates in the styles in use, tokenizers,
+generated models, safetensors, what lies under --data, and the model that comes with Rung. Each is scanned in a process
+of its own. Beside it, picklescan looks at the files made of pickles. --also names more folders of clean files.
+
+Seconds are of the whole call and include starting the scanner's process; memory is the largest peak of that process.
+Prints a table of kinds, then one JSON line.
+
+    python bench/scan.py --data ../shared/data/weights_tiny_gguf
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import importlib.util
+import json
+import logging
+import random
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+TESTS = Path(__file__).resolve().parents[1] / "tests"
+sys.path[:0] = [str(TESTS), str(TESTS / "models" / "scan")]
+
+from benign_files import write_benign  # type: ignore[import-not-found]  # noqa: E402  # on the path since a line ago
+
+from malformed.contradictory_cases import CONTRADICTORY  # noqa: E402
+from malformed.gguf_cases import GGUF, Case, written  # noqa: E402
+from malformed.hostile_archives import ARCHIVES, POLYGLOTS, write  # noqa: E402
+from malformed.hostile_files import FILES, TEMPLATES, holes, special_files  # noqa: E402
+from malformed.hostile_pickles import PICKLES  # noqa: E402
+from malformed.safetensors_cases import SAFETENSORS  # noqa: E402
+from rung.models.scan.report import Outcome  # noqa: E402
+from rung.models.scan.scanner import scan_file, scan_path  # noqa: E402
+from rung.starter import model_path  # noqa: E402
+
+HARMLESS = frozenset({"embedding of another length", "experts of another count", "more tokens than rows",
+                      "token beyond the vocabulary"})  # fmt: skip
+"""Contradictions that engines refuse cleanly or pass over; they are noted and not counted as hostile."""
+GROWING = frozenset({"pickles", "files", "archives"})
+"""Kinds that stay hostile whatever stands behind them."""
+WHOLE = frozenset({"nothing"})
+
+
+class Scanned(NamedTuple):
+    """One file's verdict and what it took."""
+
+    kind: str
+    name: str
+    blocked: bool
+    seconds: float
+    picklescan: bool | None = None
+
+
+def hostile(folder: Path, copies: int, chance: random.Random) -> dict[str, Mapping[str, Path]]:
+    """Hostile files by kind and name."""
+    senseless: dict[str, Case] = {n: c for n, c in CONTRADICTORY.items() if n not in HARMLESS}
+    kinds: dict[str, Mapping[str, Path]] = {
+        "pickles": write(folder / "pickles", grown(PICKLES, "pickles", copies, chance)),
+        "archives": write(folder / "archives", grown(ARCHIVES, "archives", copies, chance)),
+        "polyglots": write(folder / "polyglots", POLYGLOTS),
+        "files": write(folder / "files", grown(FILES, "files", copies, chance)),
+        "templates": write(folder / "templates", {n: t.encode() for n, t in TEMPLATES.items()}),
+        "GGUF headers": written(folder / "gguf", GGUF),
+        "safetensors headers": written(folder / "safetensors", SAFETENSORS, "safetensors"),
+        "senseless GGUF": written(folder / "senseless", senseless),
+        "terabytes": holes(folder / "holes"),
+    }
+    return kinds
+
+
+def grown(
+    cases: Mapping[str, bytes], kind: str, copies: int, chance: random.Random
+) -> dict[str, bytes]:
+    """Every case, and copies with binary junk behind them, which makes no file of these kinds acceptable."""
+    made = dict(cases)
+    for number in range(1, copies if kind in GROWING else 1):
+        for name, content in cases.items():
+            junk = b"\0" + chance.randbytes(chance.randrange(1, 3000))
+            made[f"{name} {number}"] = content + junk if name not in WHOLE else content
+    return made
+
+
+def timed(kind: str, name: str, path: Path) -> Scanned:
+    """Scan one file in a process of its own."""
+    start = time.perf_counter()
+    report = scan_file(path, name=name)
+    return Scanned(kind, name, report.outcome is Outcome.BLOCKED, time.perf_counter() - start)
+
+
+def second(path: Path) -> bool | None:
+    """Whether picklescan calls a file dangerous, or cannot say, by its exit code; None where it is not installed."""
+    if importlib.util.find_spec("picklescan") is None:
+        return None
+    from picklescan.scanner import scan_file_path  # noqa: PLC0415
+
+    logging.disable(logging.CRITICAL)
+    try:
+        result = scan_file_path(str(path))
+    except Exception:  # noqa: BLE001  # what its users see as a failure
+        return True
+    return bool(result.issues_count or result.scan_err)
+
+
+def linked(folder: Path) -> Iterable[Scanned]:
+    """Links, pipes and names, which only a scan of their folder sees."""
+    made = special_files(folder)
+    start = time.perf_counter()
+    reports = scan_path(folder / "inside")
+    seconds = (time.perf_counter() - start) / len(reports)
+    blocked = sum(report.outcome is Outcome.BLOCKED for report in reports)
+    for number, name in enumerate(made):
+        yield Scanned("links and names", name, number < blocked, seconds)
+
+
+def benign(folder: Path, data: Path, also: Sequence[Path]) -> list[tuple[str, str, Path]]:
+    """Files that are to be clean, with their kind and name."""
+    found = [("made", name, path) for name, path in write_benign(folder).items()]
+    found.append(("starter", "starter", model_path()))
+    for kind, root in [("data", data), *(("also", root) for root in also)]:
+        paths = sorted(path for path in root.rglob("*") if path.is_file())
+        found += [(kind, path.name, path) for path in paths]
+    return found
+
+
+def table(results: Sequence[Scanned]) -> None:
+    """One line for each kind."""
+    kinds: dict[str, list[Scanned]] = collections.defaultdict(list)
+    for each in results:
+        kinds[each.kind].append(each)
+    print(f"{'kind':<24}{'files':>7}{'blocked':>9}{'picklescan':>12}{'most s':>9}")
+    for kind, members in kinds.items():
+        asked = [each for each in members if each.picklescan is not None]
+        beside = f"{sum(bool(each.picklescan) for each in asked)}" if asked else "-"
+        blocked = sum(each.blocked for each in members)
+        most = max(each.seconds for each in members)
+        print(f"{kind:<24}{len(members):>7}{blocked:>9}{beside:>12}{most:>9.2f}")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, object]:
+    chance = random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bad: list[Scanned] = []
+        for kind, paths in hostile(folder / "hostile", arguments.sizes, chance).items():
+            for case, path in paths.items():
+                done = timed(kind, case, path)
+                bad.append(done._replace(picklescan=second(path)) if kind == "pickles" else done)
+        bad += linked(folder / "links")
+        files = benign(folder / "benign", arguments.data, arguments.also)
+        good = [timed(f"benign: {kind}", case, path) for kind, case, path in files]
+    table([*bad, *good])
+    missed = [f"{each.kind}: {each.name}" for each in bad if not each.blocked]
+    alarms = [f"{each.kind}: {each.name}" for each in good if each.blocked]
+    for line in (*missed, *alarms):
+        print("wrong:", line)
+    pickles = [each for each in bad if each.picklescan is not None]
+    seconds = sorted(each.seconds for each in bad)
+    return {
+        "hostile": len(bad),
+        "kinds": len({(each.kind, each.name) for each in bad}),
+        "blocked": len(bad) - len(missed),
+        "missed": missed,
+        "benign": len(good),
+        "false_alarms": len(alarms),
+        "alarms": alarms,
+        "pickles": len(pickles),
+        "pickles_picklescan": sum(bool(each.picklescan) for each in pickles),
+        "seconds_median": round(seconds[len(seconds) // 2], 3),
+        "seconds_most": round(seconds[-1], 3),
+        "seconds_most_benign": round(max(each.seconds for each in good), 3),
+        "child_peak_mb_most": round(
+            resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000, 1
+        ),
+        "seed": arguments.seed,
+        "sizes": arguments.sizes,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/weights_tiny_gguf"))
+    parser.add_argument("--also", type=Path, action="append", default=[])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sizes", type=int, default=2, help="files of each kind that may grow")
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps(run(parser.parse_args())))
+
+
+if __name__ == "__main__":
+    main()
