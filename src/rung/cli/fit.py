@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from rung.cli.options import json_option
+from rung.cli.options import Tokens, json_option
 from rung.models.fit.run import CACHE_TYPES, MOST_SLOTS, MOST_TOKENS
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
 @click.command()
 @click.argument("model", metavar="[MODEL]", required=False)
 @click.option(
-    "--ctx", type=_tokens, help="Tokens over all slots; without it up to 4,096 for each slot."
+    "--ctx",
+    type=Tokens(),
+    help="Tokens over all slots, such as 8192 or 32k; without it up to 4,096 for each slot.",
 )
 @click.option(
     "--parallel",

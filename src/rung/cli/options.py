@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,21 @@ class Share(click.ParamType[float]):
             return values.share(msgspec.convert(number, values.Share))
         except (ValueError, msgspec.ValidationError):
             self.fail(f"{value!r} is not a share such as 2% or 0.02", param, ctx)
+
+
+class Tokens(click.ParamType[int]):
+    """A number of tokens: `32768` or `32k`, k for 1,024."""
+
+    name = "tokens"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number."""
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"([1-9][0-9]{0,8})([kK]?)", str(value))
+        if found is None:
+            self.fail(f"{value!r} is not a number of tokens such as 8192 or 32k", param, ctx)
+        return int(found[1]) * (1024 if found[2] else 1)
 
 
 class PrivacyLabel(click.ParamType[Privacy]):

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from rung.cli.options import json_option
+from rung.cli.options import Tokens, json_option
 from rung.cli.picktext import describe, facts
 from rung.errors import GateError, InputError
 from rung.models.catalog.benchmarks import KINDS
@@ -26,21 +26,6 @@ _TERMS = {
     "any": tuple(Terms),
 }
 _MOST_RAM = 65_536
-
-
-class Tokens(click.ParamType[int]):
-    """A number of tokens: `32768` or `32k`, k for 1,024."""
-
-    name = "tokens"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number."""
-        if isinstance(value, int):
-            return value
-        found = re.fullmatch(r"([1-9][0-9]{0,8})([kK]?)", str(value))
-        if found is None:
-            self.fail(f"{value!r} is not a number of tokens such as 8192 or 32k", param, ctx)
-        return int(found[1]) * (1024 if found[2] else 1)
 
 
 class Languages(click.ParamType[tuple[str, ...]]):

@@ -14,9 +14,11 @@ import msgspec
 
 from rung.blocking import run_blocking
 from rung.cli.lockfile import project_root
-from rung.cli.options import config_option, json_option
+from rung.cli.options import Tokens, config_option, json_option
 from rung.cli.pullshow import Show
 from rung.cli.pulltext import facts, pinned_lines, restored_facts, restored_line, warnings
+from rung.engines.llama_cpp.build import engine_build
+from rung.models.fit.measured import Measurements
 from rung.models.hardware.detection import this_machine
 from rung.models.lock.record import Artefact
 from rung.models.pull.fitting import Fitting
@@ -42,8 +44,8 @@ from rung.models.sources.opening import Sources
 )
 @click.option(
     "--ctx",
-    type=click.IntRange(min=16),
-    help="Tokens of prompt and answer that it must fit with; default 4096.",
+    type=Tokens(),
+    help="Tokens of prompt and answer that it must fit with, such as 8192 or 32k; default 4k.",
 )
 @config_option
 @json_option
@@ -71,13 +73,19 @@ def command(
         return
     asked = parse_reference(reference)
     with _stoppable(), Show(str(asked), quiet=as_json) as show:
-        fit = Fitting(this_machine(), context=ctx, force=force)
+        fit = Fitting(this_machine(), context=ctx, force=force, reserve=_reserve())
         done = run_blocking(
             _pull(asked, root, fit, show, frozen=frozen, force=force, projector=extra)
         )
     for line in warnings(done):
         click.echo(f"warning: {line}", err=True)
     click.echo(msgspec.json.encode(facts(done)) if as_json else pinned_lines(done, root))
+
+
+def _reserve() -> int | None:
+    """Bytes that a process of the embedded engine takes here, where that was measured."""
+    engine = engine_build()
+    return Measurements().process_reserve(engine) if engine is not None else None
 
 
 async def _pull(
