@@ -1,11 +1,11 @@
 """Memory that the estimate predicts beside the peak memory of the embedded engine's process, over a grid of models.
 
-Random models of three families (`grid_models`) of at least --size bytes are started by the product's own supervisor,
-as every combination of --families, --kinds, --contexts (tokens of each slot), --slots and --kv-types, shuffled by
---seed and cut to --cells. What is predicted is computed before the start, from rules alone but for the process: that
-is measured once before, with the starter model, as `rung` does (--no-reserve leaves that out). Then every slot's
-context is filled with its own prompt (--fill tokens of it at the most, at least one batch and a half), and the peak
-(VmHWM) of the process is read.
+Random models of three families (`grid_models`) of at least --size bytes are loaded by the product's own engine, as
+every combination of --families, --kinds, --contexts (tokens of each slot), --slots and --kv-types, shuffled by --seed
+and cut to --cells. What is predicted is computed before the start, from rules alone but for the process: that is
+measured once before, with the starter model, as `rung` does (--no-reserve leaves that out). Then the model is asked as
+the product asks, and every slot's context is filled with its own prompt (of at most --fill tokens, and at least a
+batch and a half), and the peak (VmHWM) of the process is read.
 
 A false "fits" is a machine with exactly as much memory as lets the verdict be `fits` on which the process takes more
 than there is. As the margin of that verdict is large beside such models, predictions that are short of the peak by
@@ -31,18 +31,21 @@ from typing import Any, NamedTuple
 
 from grid_models import FAMILIES, write_family_model
 from rung.config import KvType
+from rung.engines.llama_cpp.engine import LlamaCppEngine
+from rung.engines.llama_cpp.fleet import Fleet
 from rung.engines.llama_cpp.footprint import run_of
 from rung.engines.llama_cpp.lease import Lease
 from rung.engines.llama_cpp.parameters import ModelParameters
 from rung.engines.llama_cpp.role import Role
-from rung.engines.llama_cpp.supervisor import Supervisor
 from rung.engines.llama_cpp.tiny_start import process_reserve
+from rung.engines.protocol import GenerateRequest
 from rung.models.fit.estimate import Estimate, estimate
 from rung.models.fit.measured import Measurements
 from rung.models.fit.model import model_of
 from rung.models.fit.verdict import Verdict
 from rung.models.hardware.machine import Device, DeviceKind, Machine
 from rung.models.shards import read_model
+from rung.task import Message
 
 MIB = 2**20
 GOAL = 0.03
@@ -132,10 +135,15 @@ async def measure(
     parameters = parameters_of(cell, path, options)
     thought, least = predicted(path, parameters, reserve)
     size = os.stat(path).st_size  # noqa: PTH116
-    supervisor = Supervisor(parameters, Role.SERVER, measurements=Measurements(folder))
+    fleet = Fleet(measurements=Measurements(folder))
+    engine, supervisor = (
+        LlamaCppEngine(fleet, parameters),
+        fleet.supervisor(parameters, Role.SERVER),
+    )
     chance = random.Random(f"{options.seed} {cell}")
     length = min(cell.context - WRITTEN - 1, max(options.fill, parameters.batch_tokens * 3 // 2))
     try:
+        await engine.generate(GenerateRequest(messages=(Message("user", "Hello"),), max_tokens=4))
         async with supervisor.lease() as lease:
             prompts = [
                 [chance.randrange(1000, 8000) for _ in range(length)] for _ in range(cell.slots)
@@ -146,7 +154,8 @@ async def measure(
             observation.look(now=True)
             peak, buffers = observation.peak, observation.buffers
     finally:
-        await supervisor.aclose()
+        await engine.aclose()
+        await fleet.aclose()
     if peak is None:
         raise SystemExit("this system does not tell the peak memory of a process")
     logged = {

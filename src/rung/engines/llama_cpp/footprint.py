@@ -16,10 +16,10 @@ from rung.engines.llama_cpp.build import engine_build
 from rung.engines.llama_cpp.model_file import fingerprint
 from rung.engines.llama_cpp.parameters import ModelParameters
 from rung.engines.llama_cpp.role import Role
+from rung.models.fit.demand import PROCESS
 from rung.models.fit.estimate import estimate
 from rung.models.fit.measured import SCORER, SERVER, Measurements, model_key
 from rung.models.fit.model import model_of
-from rung.models.fit.reserve import reserve
 from rung.models.fit.run import Run
 from rung.models.hardware.machine import Device, DeviceKind, Machine
 from rung.models.header import Header
@@ -87,8 +87,8 @@ class Footprint:
 
     @property
     def tokenizer(self) -> int:
-        """Bytes of its tokenizer's tables, which grow with the vocabulary."""
-        return reserve(_HOST.host, self._model.shape, self.run, 0).bytes
+        """Bytes of the process that are due to the model: its tokenizer's tables grow with the vocabulary."""
+        return estimate(self._model, self.run, _HOST, reserve=0).part(PROCESS)
 
     @property
     def limit(self) -> int:

@@ -99,15 +99,16 @@ class Observation:
     def _reserve(self) -> int | None:
         """What a process takes beside buffers and tokenizer: only a small model shows it.
 
-        Nothing was computed before it was ready, so that its working memory was not touched yet.
+        Before it was ready nothing was computed, so that its working memory was not touched yet; later it may be.
         """
         buffers, footprint = self.buffers, self._footprint
         if not 0 < buffers.total < _TINY_BYTES or footprint.run.gpu_layers:
             return None
-        if self._started_rss is None:
+        if self._started_rss is None or self._peak is None:
             return None
-        touched = buffers.total - sum(buffers.compute.values())
-        return max(0, self._started_rss - touched - footprint.tokenizer)
+        untouched = sum(buffers.compute.values())
+        taken = max(self._started_rss + untouched, self._peak) - buffers.total
+        return max(0, taken - footprint.tokenizer)
 
 
 def peak_rss(pid: int) -> int | None:

@@ -81,15 +81,17 @@ def _parts(
     computing = _computing(model, run, rules, places)
     for place, working in zip(places, computing, strict=True):
         first = place is places[0]
+        checkpoints = _checkpoints(model, run, rules, state_by_layer) if first else NOTHING
+        later = working.bytes + checkpoints.bytes
         amounts = {
             WEIGHTS: _weights(model, place),
             REPACKED: _repacked(model, place, rules),
             CACHE: _noted(_share(cache, cache_by_layer, place), model, run, rules),
             STATE: _share(state, state_by_layer, place),
-            CHECKPOINTS: _checkpoints(model, run, rules, state_by_layer) if first else NOTHING,
+            CHECKPOINTS: checkpoints,
             COMPUTE: working,
             OUTPUT: output_bytes(model.shape, run, rules) if first else NOTHING,
-            PROCESS: reserve(place.device, model.shape, run, process),
+            PROCESS: reserve(place.device, model.shape, run, process, working=later),
         }
         yield from (Part(what, place.device.name, amount) for what, amount in amounts.items())
 

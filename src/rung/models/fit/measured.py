@@ -112,7 +112,9 @@ class Measurements:
         return found if found is not None and found.engine == engine else None
 
     def record_reserve(self, reserve: Reserve) -> bool:
-        """Keep what a process takes beside its model; tells whether it could be kept."""
+        """Keep what a process takes beside its model, if it is the most so far; tells whether that is kept."""
+        if (self.process_reserve(reserve.engine) or 0) >= reserve.bytes:
+            return True
         return self._write(_digest(reserve.engine) + _RESERVE_SUFFIX, reserve)
 
     def process_reserve(self, engine: str) -> int | None:

@@ -14,8 +14,13 @@ _MIB = 1024 * 1024
 _HOST_MIB = 48
 """Of a process of the embedded engine with a tiny model: 41 to 46 MiB were measured, libraries included."""
 
-_TOKEN, _MERGE = 200, 220
-"""Bytes of the tokenizer's tables for each token and each merge of its vocabulary, as measured there."""
+_TOKEN, _MERGE = 460, 220
+"""Bytes for each token and each merge of a vocabulary, as measured there: 200 of a token are the tokenizer's tables,
+the rest is the index of all tokens that answers are held to a schema with."""
+
+_ASKED = 760
+"""Bytes for each token of an answer that tells the probability of all of them, which the engine is asked for once to
+see whether it can. It is given back before a whole batch is computed."""
 
 _CONTEXTS = {
     "cuda": (700, "context of the driver; 320 MiB were seen without a desktop, 700 are taken"),
@@ -29,7 +34,9 @@ _POOLED_SCORE = 18
 """Bytes for each attention score of a batch: the most that two models were short of, at 8,192 tokens with 32 heads."""
 
 
-def reserve(device: Device, shape: Shape, run: Run, measured: int | None) -> Amount:
+def reserve(
+    device: Device, shape: Shape, run: Run, measured: int | None, *, working: int = 0
+) -> Amount:
     """What the process takes of one device.
 
     Args:
@@ -37,15 +44,17 @@ def reserve(device: Device, shape: Shape, run: Run, measured: int | None) -> Amo
         shape: of the model: its tokenizer has tables, ROCm keeps a pool for one matrix in f16.
         run: without flash attention, cards keep scores that no log tells of.
         measured: bytes of a process with a tiny model, measured on this machine; None where there is no such figure.
+        working: bytes that are counted elsewhere and taken only after the engine was asked what it can.
     """
     if device.kind is DeviceKind.GPU:
         return _card(device, shape, run)
-    host = _host(shape, measured)
+    host = _host(shape, measured, working)
     return host if device.kind is DeviceKind.HOST else host + _card(device, shape, run)
 
 
-def _host(shape: Shape, measured: int | None) -> Amount:
+def _host(shape: Shape, measured: int | None, working: int) -> Amount:
     tokenizer = _TOKEN * shape.vocabulary + _MERGE * shape.merges
+    tokenizer += max(0, _ASKED * shape.vocabulary - working)
     if measured is not None:
         return Amount(measured + tokenizer, Tag.MEASURED, "of a process on this machine; tokenizer")
     return Amount(_HOST_MIB * _MIB + tokenizer, Tag.RULE, "interpreter, libraries, tokenizer")
