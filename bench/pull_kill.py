@@ -52,7 +52,8 @@ def main() -> None:
         hub.add_repo(REPO, {FILE: original})
         reference = REFERENCE if arguments.source == "hf" else hub.add_file(FILE, original)
         size, digest = original.stat().st_size, sha256(original)
-        tally = Killer(hub, reference, root, digest, size, arguments.seed).run(arguments.kills)
+        killer = Killer(hub, reference, root, digest, size, arguments.seed, arguments.kills)
+        tally = killer.run(arguments.kills)
         right = sha256(root / "models" / FILE) == digest
     for line in tally.bad:
         print(line)

@@ -158,7 +158,7 @@ def test_everything_pinned_comes_back(root: Path, hub: Hub, original: Path) -> N
         (("hf:maker/tiny-GGUF:Q2_K",), 2, "Q2_K"),
         (("hf:maker/nothing:Q4_K_M",), 2, "maker/nothing"),
         ((REFERENCE, "--frozen"), 1, "is not in rung.lock"),
-        ((REFERENCE, "--ctx", "1000000000"), 1, "does not fit"),
+        ((REFERENCE, "--ctx", "999999999"), 1, "does not fit"),
         ((REFERENCE, "--with", "mmproj"), 2, "is not the name of a projector's file"),
         ((REFERENCE, "--with", "mmproj-F16.gguf"), 2, "has no file 'mmproj-F16.gguf'"),
     ],

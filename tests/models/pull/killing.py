@@ -56,30 +56,44 @@ class Killer:
         digest: of the file.
         size: of the file in bytes.
         seed: of the moments.
+        recoveries: how often a file that is visible and not pinned is left to the next pull to pin.
     """
 
     def __init__(
-        self, hub: Hub, reference: str, root: Path, digest: str, size: int, seed: int
+        self,
+        hub: Hub,
+        reference: str,
+        root: Path,
+        digest: str,
+        size: int,
+        seed: int,
+        recoveries: int,
     ) -> None:
         self._hub = hub
         self._reference = reference
         self._root = root
         self._digest = digest
         self._size = size
+        self._recoveries = recoveries
         self._random = random.Random(seed)
         self.tally = Tally()
 
     def run(self, kills: int) -> Tally:
-        """Kill so many pulls; one that came to its end is begun anew, one that was not pinned is ended first."""
+        """Kill so many pulls; one that came to its end is begun anew, one not pinned is ended first."""
         while self.tally.kills < kills:
             self._kill_one()
             self._check()
             if visible(self._root):
                 if not (self._root / LOCK_NAME).exists():
-                    self.finish()
+                    self._recover()
                 self._begin_anew()
         self.finish()
         return self.tally
+
+    def _recover(self) -> None:
+        if self._recoveries:
+            self._recoveries -= 1
+            self.finish()
 
     def finish(self) -> None:
         """Let the last pull come to its end, and look at what is there."""
@@ -111,9 +125,10 @@ class Killer:
 
     def _begin_anew(self) -> None:
         self.tally.rounds += 1
-        self._check_end()
+        if (self._root / LOCK_NAME).exists():
+            self._check_end()
         shutil.rmtree(self._root / "models")
-        (self._root / LOCK_NAME).unlink()
+        (self._root / LOCK_NAME).unlink(missing_ok=True)
 
     def _wait(self, process: subprocess.Popen[str], had: int) -> bool:
         """Until the moment has come; False when the process ended before."""

@@ -23,7 +23,7 @@ def test_a_killed_pull_leaves_nothing_or_the_right_file(
     with Hub(rate=40e6) as hub:
         hub.add_repo(REPO, {FILE: original})
         reference = REFERENCE if published else hub.add_file(FILE, original)
-        killer = Killer(hub, reference, root, sha256(original), size, seed=1)
+        killer = Killer(hub, reference, root, sha256(original), size, seed=1, recoveries=1)
         tally = killer.run(kills)
     assert tally.bad == []
     assert tally.kills == kills

@@ -29,12 +29,16 @@ class Fitting:
         machine: that the model is for.
         context: tokens of prompt and answer together, None for the usual ones.
         force: fetch what does not fit, too.
+        reserve: bytes that a process of the engine takes, measured; None for the rule.
     """
 
-    def __init__(self, machine: Machine, *, context: int | None, force: bool) -> None:
+    def __init__(
+        self, machine: Machine, *, context: int | None, force: bool, reserve: int | None = None
+    ) -> None:
         self._machine = machine
         self._context = context
         self._force = force
+        self._reserve = reserve
 
     def __call__(self, resolved: Resolved, headers: Sequence[Header]) -> Estimate:
         """How a model fits.
@@ -48,14 +52,14 @@ class Fitting:
         """
         model = model_of(headers, resolved.weights[0].name.rpartition("/")[2])
         run = Run(context=self._context or _usual_context(headers))
-        answer = estimate(model, run, self._machine)
+        answer = estimate(model, run, self._machine, reserve=self._reserve)
         if answer.verdict is Verdict.NO and not self._force:
             raise self._refusal(resolved, model, answer)
         return answer
 
     def _refusal(self, resolved: Resolved, model: Model, answer: Estimate) -> GateError:
         budget = answer.tightest
-        levers = remedies(model, answer.run, self._machine)
+        levers = remedies(model, answer.run, self._machine, reserve=self._reserve)
         enough = [lever.label for lever in levers if lever.verdict is not Verdict.NO][:MOST_LEVERS]
         helps = f"it would with {' or '.join(enough)}; " if enough else ""
         return GateError(
