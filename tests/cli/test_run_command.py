@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from click.testing import CliRunner
 from gguf_models import tiny_model
 from rung.cli import root as command_line
 from rung.cli.run import _shower
-from rung.errors import RungError
+from rung.errors import ModelError, RungError
+from rung.models.lock.file import LOCK_NAME, read_lock
 
 SCHEMA = {
     "type": "object",
@@ -240,3 +242,36 @@ def test_a_terminal_is_not_given_control_characters(monkeypatch: pytest.MonkeyPa
     shown = os.read(controlling, 1000).decode()
     os.close(controlling)
     assert shown == "red ␛[31m�1m ring ␇ line\r\n"
+
+
+def test_a_pinned_model_is_asked_by_its_name_and_only_as_it_was_pinned(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock says which file; another file in its place is refused with both digests."""
+    (tmp_path / "models").mkdir()
+    model = tmp_path / "models" / "tiny.gguf"
+    shutil.copy(folder / "tiny.gguf", model)
+    monkeypatch.chdir(tmp_path)
+    pinned = CliRunner().invoke(command_line, ["lock", "models/tiny.gguf"])
+    assert pinned.exit_code == 0, pinned.output
+    name = read_lock(tmp_path / LOCK_NAME).artefacts[0].name
+    code, _, said = rung(tmp_path, name, "hi", "--max-tokens", "2")
+    assert code == 0, said
+    with model.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)[0]
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last ^ 1]))
+    code, _, said = rung(tmp_path, "models/tiny.gguf", "hi", "--max-tokens", "2")
+    assert code != 0
+    assert "model file changed since it was pinned" in said
+
+
+def test_a_reference_that_is_not_pinned_names_the_pull(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is fetched on the way to an answer."""
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(command_line, ["run", "hf:someone/tiny-GGUF:Q4_K_M", "hi"])
+    assert isinstance(done.exception, ModelError)
+    assert done.exception.hint == "rung pull hf:someone/tiny-GGUF:Q4_K_M"

@@ -12,17 +12,21 @@ import click
 import msgspec
 
 from rung.blocking import run_blocking
+from rung.cli.lockfile import project_root
 from rung.cli.modeltext import size
 from rung.cli.options import json_option
 from rung.cli.runtext import Run, describe, measured
 from rung.config import STARTER, LoadSettings
+from rung.engines.llama_cpp.digests import files_of
 from rung.engines.llama_cpp.engine import LlamaCppEngine
 from rung.engines.llama_cpp.fleet import Fleet
 from rung.engines.llama_cpp.parameters import USUAL_CONTEXT, ModelParameters, parameters_of
+from rung.engines.pins import Pins, is_reference
 from rung.engines.protocol import Finish, GenerateRequest, Generation
 from rung.errors import EngineProtocolError, EngineTruncated, InputError, InternalError, ModelError
 from rung.models.fit.measured import Measurements
 from rung.models.header import Header, read_header
+from rung.models.lock.file import LOCK_NAME
 from rung.quantities import counted
 from rung.task import Message
 
@@ -92,14 +96,15 @@ def command(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Ask MODEL, a GGUF file or `starter` for the built-in model, and show its answer as it comes.
+    """Ask MODEL, a GGUF file, a pinned model or `starter`, and show its answer as it comes.
 
     PROMPT can be `-`, or be left out, to read it from standard input. The answer goes to standard output, the
     line of figures after it to standard error.
     """
     words = _prompt(prompt)
     form = _schema(schema)
-    header = read_header(_path(model))
+    pins = Pins(project_root(None))
+    header = read_header(_path(model, pins))
     load = LoadSettings(context=_context(header, ctx), slots=1, threads=threads)
     parameters = parameters_of(header.path, load, root=Path())
     turns = (("system", system), ("user", words))
@@ -111,7 +116,15 @@ def command(
     show = _silence if as_json else _shower()
     if model == STARTER and form is None and not as_json:
         click.echo(_STARTER_NOTE, err=True)
-    run = run_blocking(_run(header, parameters, request, temperature, seed, show))
+    fleet = Fleet(measurements=Measurements())
+    engine = LlamaCppEngine(
+        fleet,
+        parameters,
+        temperature=temperature,
+        seed=seed,
+        pins=pins.files(files_of(parameters)),
+    )
+    run = run_blocking(_run(fleet, engine, header, parameters, request, show))
     if as_json:
         click.echo(msgspec.json.encode(run))
     else:
@@ -121,16 +134,14 @@ def command(
 
 
 async def _run(
+    fleet: Fleet,
+    engine: LlamaCppEngine,
     header: Header,
     parameters: ModelParameters,
     request: GenerateRequest,
-    temperature: float,
-    seed: int,
     show: Callable[[str], None],
 ) -> Run:
     """The answer, shown as it comes; the child is gone when this returns or is cancelled."""
-    fleet = Fleet(measurements=Measurements())
-    engine = LlamaCppEngine(fleet, parameters, temperature=temperature, seed=seed)
     started = time.perf_counter()
     first: float | None = None
     try:
@@ -188,19 +199,23 @@ def _text(content: bytes, where: str) -> str:
         ) from error
 
 
-def _path(model: str) -> Path:
-    """The file of a model."""
+def _path(model: str, pins: Pins) -> Path:
+    """The file of a model: one that is here, or the one that is pinned by this name or reference."""
     path = Path(model)
     if model == STARTER:
         from rung.starter import model_path
 
         return model_path()
-    if not path.exists():
-        raise ModelError(
-            f"there is no model file {model!r}",
-            hint=f"name a GGUF file, or {STARTER!r} for the built-in model",
-        )
-    return path
+    if path.exists():
+        return path
+    if (pinned := pins.named(model)) is not None:
+        return pinned
+    if is_reference(model):
+        raise ModelError(f"{model!r} is not pinned in {LOCK_NAME}", hint=f"rung pull {model}")
+    raise ModelError(
+        f"there is no model file {model!r}",
+        hint=f"name a GGUF file, a pinned model, or {STARTER!r} for the built-in model",
+    )
 
 
 def _context(header: Header, asked: int | None) -> int:

@@ -62,6 +62,15 @@ class Pins:
             )
         return path
 
+    def named(self, model: str) -> Path | None:
+        """The file of the pinned model with this name or reference; None where none has it.
+
+        Raises:
+            ConfigError: the lock is damaged.
+        """
+        artefact = self._lock.find(model)
+        return None if artefact is None else self._root / artefact.weights[0].path
+
     def files(self, paths: Iterable[str]) -> Mapping[str, LockedFile]:
         """What is pinned under each of these absolute paths; those that are not are left out.
 
