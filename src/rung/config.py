@@ -159,7 +159,7 @@ class RungSettings(msgspec.Struct, frozen=True, kw_only=True):
         name: the table's name.
         engine: which engine runs it.
         model: student: folder of the artefact, `{task}` stands for the task's name; llama_cpp: path of a GGUF file,
-            or `starter` for the built-in model; openai: the model's id.
+            a reference that `rung.lock` pins, or `starter` for the built-in model; openai: the model's id.
         where: where it runs, for policy.
         accept: when its output becomes the answer.
         base_url: openai: address up to and including `/v1`.
