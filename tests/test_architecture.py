@@ -14,7 +14,7 @@ SOURCE = Path(rung.__file__).parent
 ORDER = [
     ("version", "starter"),
     ("errors", "text", "ids", "blocking"),
-    ("receipt", "files"),
+    ("receipt", "files", "exclusive"),
     ("structured", "models"),
     ("task", "quantities"),
     ("prompts", "policy"),

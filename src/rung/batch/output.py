@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -17,14 +16,10 @@ from typing import Self
 import msgspec
 
 from rung.errors import InputError, StorageError
+from rung.exclusive import lock
 from rung.files import storage_error, sync_folder
 from rung.receipt import Answer, Attempt, JsonValue, Standing, Verdict
 from rung.userfiles.document import shown_path
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 TAIL_BYTES = 64
 """The end of a file by which it is recognised; a receipt's id is in it, so no two files share one."""
@@ -162,7 +157,11 @@ class OutputFile:
                 f"{shown_path(self._path)}: not a regular file, so a run could not be taken up again",
                 hint="write to a file and read that",
             )
-        if not _lock(self._descriptor):
+        try:
+            alone = lock(self._descriptor)
+        except OSError as error:  # a file system without locks
+            raise storage_error(self._path, error) from error
+        if not alone:
             raise StorageError(
                 f"{shown_path(self._path)}: another process is writing it",
                 hint="wait for it, or give each run an output of its own",
@@ -222,16 +221,3 @@ class OutputFile:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _lock(descriptor: int) -> bool:
-    """Keep other processes from writing the file; False when one of them does."""
-    try:
-        if sys.platform == "win32":
-            os.lseek(descriptor, 1 << 62, os.SEEK_SET)  # a lock keeps out readers of the same bytes
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -28,7 +28,7 @@ def lock_of(root: Path) -> Lock:
         ConfigError: there is none, or it is damaged.
     """
     path = root / LOCK_NAME
-    if not path.is_file():
+    if not path.exists():
         raise ConfigError(
             f"there is no {LOCK_NAME} in {str(root)!r}",
             hint="rung pull fetches and pins a model, rung lock pins one that is here",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import sys
 import threading
 from pathlib import Path
 
@@ -200,3 +202,20 @@ def test_a_lock_that_is_nested_without_end_is_a_sentence(tmp_path: Path) -> None
 def test_the_lock_is_plain_json() -> None:
     """For programs that are not Rung."""
     assert json.loads(encoded(Lock(artefacts=(artefact(),))))["artefacts"][0]["name"] == "tiny"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither")
+def test_a_pipe_or_a_held_folder_holds_nothing_up(tmp_path: Path) -> None:
+    """A pipe is refused before it is opened; a lock on the project's folder is nobody's that changes the lock."""
+    import fcntl
+
+    path = tmp_path / LOCK_NAME
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match="is not a regular file"):
+        update_lock(path, lambda lock: lock)
+    path.unlink()
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_SH)
+    update_lock(path, lambda lock: lock.put(artefact()))
+    os.close(folder)
+    assert [file.name for file in tmp_path.iterdir()] == [LOCK_NAME]

@@ -7,9 +7,8 @@ its lines. What the values mean is `record`'s.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import sys
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -17,6 +16,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import msgspec
 
 from rung.errors import ConfigError, StorageError
+from rung.exclusive import let_go, take
 from rung.files import storage_error, write_atomically
 from rung.models.lock.lines import line_of
 from rung.models.lock.record import Artefact, Lock
@@ -28,6 +28,7 @@ LARGEST = 64 * 2**20
 """Bytes; chat templates are the longest thing in a lock, some kilobytes each."""
 PATIENCE_S = 30.0
 """Seconds to wait for another process that changes the lock, which takes it milliseconds."""
+_LOOK_AGAIN_S = 0.01
 
 _RESTORE = "restore it from version control, or remove it and pin the models again: rung lock"
 _PLACE = re.compile(r" - at `(\$[^`]*)`$")
@@ -50,7 +51,12 @@ def read_lock(path: Path) -> Lock:
         StorageError: it cannot be read.
     """
     try:
-        if path.stat().st_size > LARGEST:
+        facts = path.stat()
+        if not stat.S_ISREG(
+            facts.st_mode
+        ):  # asked before: opening a pipe waits for somebody to write to it
+            raise ConfigError(f"{path}: is not a regular file", hint=_RESTORE)
+        if facts.st_size > LARGEST:
             raise ConfigError(f"{path}: has more than {LARGEST:,} bytes", hint=_RESTORE)
         content = path.read_bytes()
     except FileNotFoundError:
@@ -180,57 +186,29 @@ def is_below(path: str) -> bool:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Keep other processes and threads from changing the lock meanwhile."""
+    """Keep other processes and threads from changing the lock meanwhile.
+
+    Not the lock itself is held, which is replaced, nor its folder, which programs that are not Rung may hold.
+    """
+    guard = path.with_name(f".{path.name}.guard")
     try:
-        descriptor = _open_guard(path)
+        descriptor = _waited(guard, path)
     except OSError as error:
         raise storage_error(path, error) from error
     try:
-        _wait(descriptor, path)
         yield
     finally:
-        os.close(descriptor)  # which also lets the next one in
+        let_go(guard, descriptor)
 
 
-def _wait(descriptor: int, path: Path) -> None:
+def _waited(guard: Path, path: Path) -> int:
     """Wait until no one else changes the lock."""
     until = time.monotonic() + PATIENCE_S
-    try:
-        while not _taken(descriptor):
-            if time.monotonic() > until:
-                raise StorageError(
-                    f"{str(path)!r} is being changed by another process, for {PATIENCE_S:.0f} s now",
-                    hint="wait for it, or end it",
-                )
-            time.sleep(0.01)
-    except OSError as error:  # a file system without locks
-        raise storage_error(path, error) from error
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _open_guard(path: Path) -> int:
-        """A file beside it: Windows opens no folders, and the lock itself is replaced."""
-        return os.open(path.with_name(f".{path.name}.guard"), os.O_RDWR | os.O_CREAT)
-
-    def _taken(descriptor: int) -> bool:
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-else:
-    import fcntl
-
-    def _open_guard(path: Path) -> int:
-        """The folder: it stays when the file is replaced, and nothing is left behind."""
-        return os.open(path.parent, os.O_RDONLY)
-
-    def _taken(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+    while (descriptor := take(guard)) is None:
+        if time.monotonic() > until:
+            raise StorageError(
+                f"{str(path)!r} is being changed by another process, for {PATIENCE_S:.0f} s now",
+                hint="wait for it, or end it",
+            )
+        time.sleep(_LOOK_AGAIN_S)
+    return descriptor
