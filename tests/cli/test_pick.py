@@ -133,6 +133,8 @@ def test_nothing_that_will_do_is_a_no() -> None:
         ("--task sing", "sing"),
         ("--task chat --languages german", "'german' is not a two-letter language code"),
         ("--task chat --context 0", "is not a number of tokens"),
+        ("--task chat --ram nan", "'nan' is not a finite number"),
+        ("--task chat --min-tps inf", "'inf' is not a finite number"),
         ("--task chat --on toaster", "no profile of a machine named 'toaster'"),
         ("--task chat --on rtx-4090 --ram 8", "--ram and --on both name a machine"),
     ],
@@ -149,3 +151,35 @@ def test_machines_may_be_named() -> None:
     found = picked("--task", "chat", "--on", "rtx-4090", "--min-tps", "20")
     names = {item["name"] for item in found["ranked"]}
     assert "Qwen3-14B" in names
+
+
+def test_the_lower_rung_of_a_ladder_is_the_faster_one() -> None:
+    """By the estimated speeds, not by sizes: a large mixture of experts may be the faster model."""
+    found = picked("--task", "chat", "--on", "rtx-4090")
+    speeds = {item["name"]: item["estimate"]["speed"] for item in found["ranked"]}
+    line = next(
+        line
+        for line in pick("--task", "chat", "--on", "rtx-4090").stdout.splitlines()
+        if line.startswith("as a ladder")
+    )
+    small, large = (word for word in line.split() if word.rstrip(":") in speeds)
+    assert speeds[small]["tokens_per_s"] >= 2 * speeds[large.rstrip(":")]["tokens_per_s"]
+
+
+def test_recalled_sizes_and_assumed_machines_are_marked() -> None:
+    """A tilde, and what was assumed of the machine."""
+    text = pick("--task", "chat", "--ram", "4").stdout
+    assert "~" in text
+    assert "taken to be like laptop-8gb" in text
+    rough = {
+        item["name"]: item["size_recalled"]
+        for item in picked("--task", "chat", "--ram", "64")["ranked"]
+    }
+    assert rough["Qwen3-14B"]
+    assert not rough["Llama-3.2-3B-Instruct"]
+
+
+def test_models_of_like_size_are_ranked_by_age() -> None:
+    """Qwen3-8B is newer than gemma-2-9b, which is larger by an eighth."""
+    names = [item["name"] for item in picked("--task", "classify", "--ram", "64")["ranked"]]
+    assert names.index("Qwen3-8B") < names.index("gemma-2-9b-it")

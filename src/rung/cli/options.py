@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,19 @@ class Tokens(click.ParamType[int]):
         if found is None:
             self.fail(f"{value!r} is not a number of tokens such as 8192 or 32k", param, ctx)
         return int(found[1]) * (1024 if found[2] else 1)
+
+
+class Number(click.FloatRange):
+    """A number within bounds, which `nan` and `inf` are not."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number."""
+        found = float(super().convert(value, param, ctx))
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return found
 
 
 class PrivacyLabel(click.ParamType[Privacy]):

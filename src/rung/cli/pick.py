@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from rung.cli.options import Tokens, json_option
+from rung.cli.options import Number, Tokens, json_option
 from rung.cli.picktext import describe, facts
 from rung.errors import GateError, InputError
 from rung.models.catalog.benchmarks import KINDS
@@ -50,7 +50,7 @@ class Languages(click.ParamType[tuple[str, ...]]):
 @click.option("--task", "kind", type=click.Choice(KINDS), required=True, help="Kind of task.")
 @click.option(
     "--ram",
-    type=click.FloatRange(0.5, _MOST_RAM),
+    type=Number(0.5, _MOST_RAM),
     metavar="GIB",
     help="A machine with so much memory and no graphics card, instead of this one.",
 )
@@ -66,7 +66,7 @@ class Languages(click.ParamType[tuple[str, ...]]):
     show_default=True,
     help="permissive: MIT, Apache; commercial: also conditional terms.",
 )
-@click.option("--min-tps", type=click.FloatRange(0), help="Least tokens a second, as estimated.")
+@click.option("--min-tps", type=Number(0), help="Least tokens a second, as estimated.")
 @click.option("--all", "everything", is_flag=True, help="Show every model, and why others are out.")
 @json_option
 def command(

@@ -20,7 +20,7 @@ from rung.models.catalog.benchmarks import (
 )
 from rung.models.catalog.candidates import Candidate, Excluded, Wishes
 from rung.models.catalog.entries import Catalog, Entry, Score
-from rung.models.catalog.quantisation import WHY_STOP, WHY_USUAL
+from rung.models.catalog.quantisation import USUAL, WHY_STOP, WHY_USUAL
 from rung.models.catalog.ranking import Ranked
 from rung.models.hardware.machine import Machine
 from rung.quantities import counted
@@ -51,10 +51,23 @@ def describe(
     shown = ranked if everything else ranked[:_SHOWN]
     lines = [_headline(kind, known, machine, wishes, ranked)]
     if shown:
-        lines += ["", _table(shown, wishes), "", "why in this order", *_reasons(shown)]
+        lines += [
+            "",
+            _table(shown, wishes),
+            *_marks(shown, machine),
+            "",
+            "why in this order (by size and age where no harness has taken both)",
+            *_reasons(shown),
+        ]
         if len(shown) < len(ranked):
             lines.append(f"  and {len(ranked) - len(shown)} more: --all shows them")
-        lines += ["", "telling scores (compare only within one harness)", *_scores(shown)]
+        lines += [
+            "",
+            "scores that still discriminate (compare only within one harness)",
+            *_scores(shown),
+        ]
+    if everything:
+        lines += ["", "where the figures are from", *_sources(ranked)]
     lines += ["", *_left_out(left_out, everything=everything)]
     lines += [f"quantisation  {WHY_USUAL}", f"              {WHY_STOP}"]
     if kind == "classify":
@@ -111,6 +124,7 @@ def _fact(place: int, item: Ranked) -> dict[str, object]:
             for score in entry.scores
         ],
         "size_source": entry.size_source,
+        "size_recalled": _is_rough(candidate),
         "sources": entry.sources,
         "recalled": entry.recalled,
         "notes": entry.notes,
@@ -141,7 +155,7 @@ def _table(shown: Sequence[Ranked], wishes: Wishes) -> str:
             str(place),
             candidate.entry.name,
             candidate.choice.name,
-            f"{candidate.estimate.needed / _GIB:.1f} GiB",
+            f"{'~' if _is_rough(candidate) else ''}{candidate.estimate.needed / _GIB:.1f} GiB",
             candidate.estimate.verdict.value,
             _speed(candidate),
             candidate.entry.licence,
@@ -151,6 +165,27 @@ def _table(shown: Sequence[Ranked], wishes: Wishes) -> str:
     text = io.StringIO()
     Console(file=text, width=_WIDTH, color_system=None).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
+
+
+def _is_rough(candidate: Candidate) -> bool:
+    """Whether the size of its file was recalled, or worked out from that of another quantisation."""
+    return candidate.entry.size_recalled or candidate.choice.name != USUAL
+
+
+def _marks(shown: Sequence[Ranked], machine: Machine) -> list[str]:
+    """What the table rests on that nobody has read."""
+    lines = []
+    if any(_is_rough(item.candidate) for item in shown):
+        lines.append(
+            "~ the file's size is recalled or worked out: rung fit reads the real one from its header"
+        )
+    if not machine.detected:
+        lines += [f"machine: {note}" for note in machine.notes if _is_assumed(note)]
+    return lines
+
+
+def _is_assumed(note: str) -> bool:
+    return any(word in note for word in ("assumed", "recalled", "taken to be"))
 
 
 def _speed(candidate: Candidate) -> str:
@@ -203,6 +238,14 @@ def _scores(shown: Sequence[Ranked]) -> list[str]:
     return lines
 
 
+def _sources(ranked: Sequence[Ranked]) -> list[str]:
+    entries = [item.candidate.entry for item in ranked]
+    return [
+        f"  {entry.name}: size: {entry.size_source}; {'; '.join(entry.sources)}"
+        for entry in entries
+    ]
+
+
 def _standing(score: Score) -> Standing:
     return standing(benchmark_name(score))
 
@@ -234,12 +277,19 @@ def _next(ranked: Sequence[Ranked]) -> list[tuple[str, str]]:
                 f"{small.name} below {first.entry.name}: the small one answers what it is sure of",
             )
         )
-    lines.append(("next", f"rung pull {first.entry.reference(first.choice.name)}"))
+    reference = first.entry.reference(first.choice.name)
+    lines.append(
+        ("next", f"rung fit {reference}, which also says what the repository has if not that")
+    )
+    lines.append(("", f"rung pull {reference}"))
     return [*lines, ("", PROVE)]
 
 
 def _small(ranked: Sequence[Ranked]) -> Entry | None:
-    """The best placed model of at most a quarter of the first one's size."""
-    most = ranked[0].candidate.entry.parameters / 4
-    small = (item.candidate.entry for item in ranked if item.candidate.entry.parameters <= most)
-    return next(small, None)
+    """The best placed model that writes at least twice as fast as the first one; None where speeds are unknown."""
+    fast = ranked[0].candidate.estimate.speed
+    if fast is None:
+        return None
+    speeds = ((item.candidate.entry, item.candidate.estimate.speed) for item in ranked)
+    enough = 2 * fast.tokens_per_s
+    return next((entry for entry, one in speeds if one and one.tokens_per_s >= enough), None)

@@ -61,7 +61,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: as published.
-        repository: where its GGUF files are on Hugging Face; `repositories` has further places.
+        repository: where its GGUF files are on Hugging Face, as far as is known: which quantisations are there was not
+            looked up. `repositories` has further places.
         ollama: its tag there; None where there is none.
         published: the repository of its publisher.
         developer: who made it.

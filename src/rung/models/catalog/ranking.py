@@ -7,8 +7,8 @@ does on the user's own task.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -17,7 +17,7 @@ from rung.models.catalog.evidence import Comparison, better, comparisons
 from rung.models.fit.estimate import Verdict
 
 _LIKE = 1.5
-"""Sizes within about this factor count as alike."""
+"""Models count as of like size while the largest of them has no more than so many times the parameters."""
 
 
 class Ranked(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,27 +41,36 @@ def rank(candidates: Sequence[Candidate], kind: str) -> tuple[Ranked, ...]:
         candidates: in any order; the result does not depend on it.
         kind: of the task, one of `benchmarks.KINDS`.
     """
+    sizes = _size_classes(candidates)
     newest_first = sorted(candidates, key=_released, reverse=True)
-    order = sorted(newest_first, key=_size_class)
+    order = sorted(newest_first, key=lambda one: (_spills(one), sizes[one.entry.name]))
     for _ in order:  # so many rounds and no more: results may go in a circle
         for at in range(len(order) - 1):
             above, below = order[at], order[at + 1]
             if _spills(above) == _spills(below) and _ahead(above, below, kind) < 0:
                 order[at], order[at + 1] = below, above
-    following: list[Candidate | None] = [*order[1:], None] if order else []
-    return tuple(_placed(item, after, kind) for item, after in zip(order, following, strict=True))
+    placed = [_placed(item, after, kind, sizes) for item, after in itertools.pairwise(order)]
+    last = (Ranked(candidate=item, because="", compared=()) for item in order[-1:])
+    return (*placed, *last)
+
+
+def _size_classes(candidates: Sequence[Candidate]) -> Mapping[str, int]:
+    """The class of each model by its name, 0 the largest: each begins with a model and holds those of like size."""
+    classes: dict[str, int] = {}
+    first, number = 0, -1
+    for entry in sorted((one.entry for one in candidates), key=lambda entry: -entry.parameters):
+        if entry.parameters * _LIKE < first or number < 0:
+            first, number = entry.parameters, number + 1
+        classes[entry.name] = number
+    return classes
 
 
 def _released(candidate: Candidate) -> tuple[str, str]:
     return candidate.entry.released, candidate.entry.name
 
 
-def _size_class(candidate: Candidate) -> tuple[bool, int]:
-    """What does not fit whole comes last; larger comes first, sizes within `_LIKE` counting as one."""
-    return _spills(candidate), -round(math.log(candidate.entry.parameters, _LIKE))
-
-
 def _spills(candidate: Candidate) -> bool:
+    """Whether it does not fit whole, which puts it last."""
     return candidate.estimate.verdict is Verdict.SPILLS
 
 
@@ -69,14 +78,14 @@ def _ahead(first: Candidate, second: Candidate, kind: str) -> int:
     return better(comparisons(first.entry, second.entry, kind))
 
 
-def _placed(item: Candidate, after: Candidate | None, kind: str) -> Ranked:
-    if after is None:
-        return Ranked(candidate=item, because="", compared=())
+def _placed(item: Candidate, after: Candidate, kind: str, sizes: Mapping[str, int]) -> Ranked:
     found = comparisons(item.entry, after.entry, kind)
-    return Ranked(candidate=item, because=_because(item, after, found), compared=found)
+    return Ranked(candidate=item, because=_because(item, after, found, sizes), compared=found)
 
 
-def _because(item: Candidate, after: Candidate, found: tuple[Comparison, ...]) -> str:
+def _because(
+    item: Candidate, after: Candidate, found: tuple[Comparison, ...], sizes: Mapping[str, int]
+) -> str:
     """One clause: why `item` stands before `after`."""
     name = after.entry.name
     if _spills(after) and not _spills(item):
@@ -86,14 +95,7 @@ def _because(item: Candidate, after: Candidate, found: tuple[Comparison, ...]) -
         setting = f", {won.setting}" if won.setting else ""
         recalled = ", recalled" if won.recalled else ""
         return f"{won.first:g} against {won.second:g} of {name} in {won.benchmark} ({won.harness}{setting}{recalled})"
-    if found:
-        return f"{_by_size(item, after)} (level in one harness's results)"
-    return f"{_by_size(item, after)} (no harness has taken both)"
-
-
-def _by_size(item: Candidate, after: Candidate) -> str:
-    """What size and age say about two neighbours."""
-    mine, theirs, name = _size_class(item), _size_class(after), after.entry.name
+    mine, theirs = sizes[item.entry.name], sizes[name]
     if mine < theirs:
         return f"larger than {name}"
     if mine > theirs:

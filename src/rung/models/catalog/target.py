@@ -14,13 +14,14 @@ _GIB = 1024**3
 def machine_with(ram: float) -> Machine:
     """A machine without a graphics card and with `ram` GiB of memory.
 
-    What its system takes and its bandwidth are those of the largest described laptop that has no more memory, or of the
-    smallest one.
+    What its system takes and its bandwidth are those of the largest described laptop that has no more memory. With less
+    than the smallest one, the system is taken to use the same share of it.
     """
     total = round(ram * _GIB)
     laptops = [machine_named(name) for name in _LAPTOPS]
     like = next((one for one in reversed(laptops) if one.host.total <= total), laptops[0])
-    left = max(0, total - (like.host.total - like.host.available))
+    taken = like.host.total - like.host.available
+    left = total - min(taken, taken * total // like.host.total)
     host = msgspec.structs.replace(like.host, total=total, available=left)
     return Machine(
         name=f"a machine with {ram:g} GiB",
