@@ -13,14 +13,12 @@ from rung.config import RungSettings
 from rung.errors import ModelError
 from rung.models.lock.file import LOCK_NAME, read_lock
 from rung.models.lock.record import Lock, LockedFile
-from rung.models.reference import Origin, parse_reference
-
-_SCHEMES = ("hf:", "ollama:", "lmstudio:", "https:", "http:", "file:")
+from rung.models.reference import Origin, names_source, parse_reference
 
 
 def is_reference(model: str) -> bool:
     """Whether a rung's `model` names a source and not, like most, a path."""
-    return model.startswith(_SCHEMES)
+    return names_source(model)
 
 
 class Pins:
@@ -50,13 +48,13 @@ class Pins:
         artefact = self._lock.find(str(reference))
         if artefact is None:
             raise ModelError(
-                f"rungs.{rung.name}.model: {rung.model!r} is not pinned in {LOCK_NAME}",
-                hint=f"rung pull {rung.model}",
+                f"rungs.{rung.name}.model: {str(reference)!r} is not pinned in {LOCK_NAME}",
+                hint=f"rung pull {reference}",
             )
         path = self._root / artefact.weights[0].path
         if not path.exists():
             raise ModelError(
-                f"rungs.{rung.name}.model: {rung.model!r} is pinned, but its file "
+                f"rungs.{rung.name}.model: {str(reference)!r} is pinned, but its file "
                 f"{artefact.weights[0].path!r} is not there",
                 hint="rung pull restores what is pinned",
             )
@@ -68,7 +66,7 @@ class Pins:
         Raises:
             ConfigError: the lock is damaged.
         """
-        artefact = self._lock.find(model)
+        artefact = self._lock.find(str(parse_reference(model)) if is_reference(model) else model)
         return None if artefact is None else self._root / artefact.weights[0].path
 
     def files(self, paths: Iterable[str]) -> Mapping[str, LockedFile]:

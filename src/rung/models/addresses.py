@@ -1,23 +1,30 @@
-"""Addresses that users type or servers redirect to, read strictly: one look shows where the bytes come from.
+"""Addresses that users type, variables hold or servers redirect to, read strictly: one look shows where they lead.
 
-Fetching from them is `sources`'.
+Fetching from them is `sources`'. A query may be a key that was lent for a while: it is sent and never shown.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import urllib.parse
+from collections.abc import Iterator
 
 from rung.errors import InputError
-from rung.models.names import is_plain_path
+from rung.models.names import is_plain_path, masked
 
 HUB = "https://huggingface.co"
 HUB_HOSTS = frozenset({"huggingface.co", "www.huggingface.co", "hf.co"})
 
 _PLAIN = "write https://host/path/model.gguf"
+_SHORT = re.compile(
+    r"(https://)?(hf\.co|(www\.)?huggingface\.co)/(?P<owner>[^/:@?#]+)/(?P<rest>[^/:@?#]+(@[^:?#]+)?(:[^?#]+)?)"
+)
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9])?")
 _HIDDEN = re.compile(r"%(?![0-9A-Fa-f]{2})|%(2[EeFf5]|5[Cc]|[01][0-9A-Fa-f]|7[Ff])")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_COMPATIBLE = ipaddress.IPv6Network("::/96")
 _NO_OWNERS = frozenset({"api", "datasets", "spaces", "models", "docs", "blog", "papers", "v2"})
 
 
@@ -33,11 +40,11 @@ def checked_address(text: str) -> str:
     try:
         parts = urllib.parse.urlsplit(text)
         host, port = parts.hostname or "", parts.port
-    except ValueError as error:
-        raise InputError(f"{text!r} is not an address: {error}", hint=_PLAIN) from error
+    except ValueError:
+        # Not its words, which repeat a part of what may be a password.
+        raise InputError(f"{masked(text)!r} is not an address", hint=_PLAIN) from None
     if parts.username is not None or parts.password is not None or "@" in parts.netloc:
-        masked = text.replace(parts.netloc, f"…@{parts.netloc.rpartition('@')[2]}")  # a password
-        raise _refused(masked, "has a user name before its host, which hides the host", _PLAIN)
+        raise _refused(text, "has a user name before its host, which hides the host", _PLAIN)
     if not _is_host(host):
         raise _refused(text, f"has the host {host!r}, which is not one", _PLAIN)
     if parts.scheme == "http" and not is_here(host):
@@ -69,8 +76,42 @@ def is_private(host: str) -> bool:
     if not is_number(host):
         return host == "localhost"
     number = ipaddress.ip_address(host.partition("%")[0])
-    mapped = number.ipv4_mapped if isinstance(number, ipaddress.IPv6Address) else None
-    return not (mapped or number).is_global
+    if isinstance(number, ipaddress.IPv4Address):
+        return not number.is_global
+    if number.ipv4_mapped is not None:
+        return not number.ipv4_mapped.is_global
+    return not number.is_global or not all(inner.is_global for inner in _carried(number))
+
+
+def _carried(number: ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Address]:
+    """The older numbers that a number leads to by a rule of translation (RFC 6052, 3056, 4380, 4291)."""
+    if number in _NAT64 or number in _COMPATIBLE:
+        yield ipaddress.IPv4Address(int(number) & 0xFFFF_FFFF)
+    if number.sixtofour is not None:
+        yield number.sixtofour
+    if number.teredo is not None:
+        yield from number.teredo
+
+
+def without_query(address: str) -> str:
+    """An address as it may be shown and kept: what follows a `?` opens it for those who have it."""
+    return address.partition("?")[0]
+
+
+def service(variable: str, usual: str) -> str:
+    """The address of a service that a variable of the environment may replace, without a slash at its end.
+
+    Raises:
+        InputError: the variable holds no encrypted address; this machine's need not be.
+    """
+    address = os.environ.get(variable, "").rstrip("/") or usual
+    host, shown = host_of(address), masked(address)
+    authority, scheme = address.partition("//")[2], address.partition(":")[0]
+    if not host or scheme not in {"https", "http"} or "@" in authority:
+        raise InputError(f"{variable} is {shown!r}, which is no address", hint=f"such as {usual}")
+    if scheme == "http" and not is_here(host):
+        raise InputError(f"{variable} is {shown!r}, which is not encrypted", hint="use https://")
+    return address
 
 
 def host_of(address: str) -> str:
@@ -109,6 +150,14 @@ def redirect_problem(first: str, target: str) -> str | None:
     if is_private(host) and not is_private(host_of(first)):
         return "leads into a private network"
     return None
+
+
+def hub_short(text: str) -> str | None:
+    """`hf.co/owner/repo@revision:Q4_K_M`, as other programs write it, as `hf:…`; None for what is not of this form."""
+    match = _SHORT.fullmatch(text)
+    if match is None or match["owner"] in _NO_OWNERS:
+        return None
+    return f"hf:{match['owner']}/{match['rest']}"
 
 
 def hub_page(address: str) -> str | None:
@@ -156,4 +205,4 @@ def _check_path(path: str, text: str) -> None:
 
 
 def _refused(text: str, what: str, hint: str) -> InputError:
-    return InputError(f"the address {text!r} {what}", hint=hint)
+    return InputError(f"the address {masked(text)!r} {what}", hint=hint)

@@ -1,6 +1,7 @@
 """What a part of a model's name may be made of: plain letters, nothing that leads elsewhere or looks like another.
 
-Names come from users and, as file listings, from servers; both are held to the same rules.
+Names come from users and, as file listings, from servers; both are held to the same rules. What stands for very bytes
+has its pattern here, too.
 """
 
 from __future__ import annotations
@@ -13,10 +14,25 @@ from rung.errors import InputError
 MOST_IN_NAME = 96
 MOST_IN_COMPONENT = 200
 MOST_IN_PATH = 512
+SHA256 = re.compile(r"[0-9a-f]{64}")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+"""Of a manifest or a layer of Ollama's registry."""
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _COMPONENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=,()\[\]-]*")
+_USER = re.compile(r"//.*[@\uff20\ufe6b]", re.DOTALL)
+_QUERY = re.compile(r"(?<=/)([^?#\uff1f]*[?#\uff1f]).+", re.DOTALL)
 _DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+
+
+def masked(text: str) -> str:
+    """What a user typed, for messages: without what stands before a host or behind a `?`, which may be a password.
+
+    Args:
+        text: anything, also what is no address or one that is not well formed.
+    """
+    return _QUERY.sub(r"\1…", _USER.sub("//…@", text))
 
 
 def checked_text(text: str) -> str:
@@ -29,7 +45,7 @@ def checked_text(text: str) -> str:
         if not "!" <= letter <= "~":
             called = unicodedata.name(letter, f"U+{ord(letter):04X}")
             raise InputError(
-                f"the model's name {text!r} has the character {called!r} at place {at + 1}, "
+                f"the model's name {masked(text)!r} has the character {called!r} at place {at + 1}, "
                 "which can pass for another",
                 hint="type the name with plain letters, digits and . _ - only",
             )

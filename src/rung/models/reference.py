@@ -21,8 +21,8 @@ from pathlib import Path
 import msgspec
 
 from rung.errors import InputError
-from rung.models.addresses import HUB_HOSTS, checked_address, host_of, hub_page
-from rung.models.names import checked_name, checked_path, checked_text
+from rung.models.addresses import HUB_HOSTS, checked_address, host_of, hub_page, hub_short
+from rung.models.names import DIGEST, checked_name, checked_path, checked_text, masked
 
 FORMS = (
     "write hf:owner/repo:Q4_K_M, ollama:name:tag, https://host/model.gguf, lmstudio:publisher/repo "
@@ -34,7 +34,6 @@ MOST_CHARACTERS = 2048
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*){0,4}")
 _QUANT = re.compile(r"[A-Za-z0-9]+([_-][A-Za-z0-9]+){0,6}")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # one letter before a colon is a drive
 _HUB_HOSTS = ("hf.co/", "huggingface.co/", "www.huggingface.co/")
 
@@ -50,7 +49,7 @@ class Origin(enum.StrEnum):
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True):
-    """The name of a model; `str` of it is canonical and is read back into an equal value.
+    """The name of a model; `str` of it is canonical and is read back into an equal value, but for a query.
 
     Attributes:
         origin: where to look.
@@ -58,6 +57,8 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
         revision: branch, tag or commit of Hugging Face that was asked for; tag or digest of Ollama.
         file: exact file within the repository.
         quant: label of a quantisation such as `Q4_K_M`, upper case.
+        query: what followed the `?` of an address and may be a key that was lent for a while: sent, and never written
+            or shown. Empty where there was one that nobody knows any more, None where there was none.
     """
 
     origin: Origin
@@ -65,13 +66,22 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
     revision: str | None = None
     file: str | None = None
     quant: str | None = None
+    query: str | None = None
+
+    @property
+    def address(self) -> str:
+        """What an address is asked by; not to be shown."""
+        return f"{self.repo}?{self.query}" if self.query else self.repo
+
+    def __repr__(self) -> str:
+        return f"Reference({str(self)!r})"
 
     def __str__(self) -> str:
         if self.origin is Origin.URL:
-            return self.repo
+            return self.repo if self.query is None else f"{self.repo}?"
         if self.origin is Origin.OLLAMA:
             revision = self.revision or "latest"
-            return f"ollama:{self.repo}{'@' if _DIGEST.fullmatch(revision) else ':'}{revision}"
+            return f"ollama:{self.repo}{'@' if DIGEST.fullmatch(revision) else ':'}{revision}"
         if self.origin is Origin.LMSTUDIO:
             return f"lmstudio:{self.repo}" + (f"/{self.file}" if self.file else "")
         revision = f"@{self.revision}" if self.revision else ""
@@ -97,9 +107,12 @@ def parse_reference(text: str) -> Reference:
     for start, read in _FORMS.items():
         if text.startswith(start):
             return read(text)
-    if text.startswith(_HUB_HOSTS):
-        return _hub_short(text)
     return _bare(text)
+
+
+def names_source(text: str) -> bool:
+    """Whether a text begins as the name of a model at a source does; others are paths, or nothing."""
+    return text.startswith(tuple(_FORMS))
 
 
 def _hub(text: str) -> Reference:
@@ -151,7 +164,7 @@ def _ollama(text: str) -> Reference:
         )
     checked_name(namespace, text)
     checked_name(model, text)
-    if (at and not _DIGEST.fullmatch(digest)) or (colon and not _TAG.fullmatch(tag)):
+    if (at and not DIGEST.fullmatch(digest)) or (colon and not _TAG.fullmatch(tag)):
         raise InputError(
             f"{digest if at else tag!r} in {text!r} is no tag of Ollama's registry",
             hint="write ollama:name:4b, or ollama:name@sha256: and 64 lower-case hex digits",
@@ -176,16 +189,18 @@ def _lmstudio(text: str) -> Reference:
 
 def _address(text: str) -> Reference:
     on_hub = host_of(checked_text(text)) in HUB_HOSTS
+    if short := hub_short(text):
+        return _hub(short)
     address = checked_address(text.rstrip("/") if on_hub else text)
-    page = hub_page(address)
-    return parse_reference(page) if page else Reference(origin=Origin.URL, repo=address)
+    if page := hub_page(address):
+        return _hub(page)
+    repo, _, query = address.partition("?")
+    return Reference(origin=Origin.URL, repo=repo, query=query if "?" in text else None)
 
 
 def _hub_short(text: str) -> Reference:
-    """`hf.co/owner/repo:Q4_K_M`, as other programs write it."""
-    path, colon, tail = text.partition(":")
-    page = hub_page(checked_address(f"https://{checked_text(path)}"))
-    return parse_reference(f"{page}{colon}{tail}")
+    """`hf.co/owner/repo:Q4_K_M`, as other programs write it, or the address of a page without its `https://`."""
+    return _address(f"https://{checked_text(text)}")
 
 
 def _file(text: str) -> Reference:
@@ -193,11 +208,12 @@ def _file(text: str) -> Reference:
     if path.startswith("//"):
         if not path.startswith("///") or "%" in path:
             raise InputError(
-                f"{text!r} is an address with a host or with escapes", hint="write the path itself"
+                f"{masked(text)!r} is an address with a host or with escapes",
+                hint="write the path itself",
             )
         path = "/" + path.lstrip("/")
     if not path or any(ord(letter) < 32 or ord(letter) == 127 for letter in path):
-        raise InputError(f"{text!r} is not the path of a file", hint="check the path")
+        raise InputError(f"{masked(text)!r} is not the path of a file", hint="check the path")
     return Reference(origin=Origin.FILE, repo=path)
 
 
@@ -205,10 +221,10 @@ def _bare(text: str) -> Reference:
     """A path, or nothing we know."""
     scheme = _SCHEME.match(unicodedata.normalize("NFKC", text))  # a wide colon looks like one
     if scheme and not _exists(text):
-        raise InputError(f"{text!r} starts with the unknown {scheme[0]!r}", hint=FORMS)
+        raise InputError(f"{masked(text)!r} starts with the unknown {scheme[0]!r}", hint=FORMS)
     if "/" in text or text.endswith(MODEL_SUFFIXES) or _exists(text):
         return _file(text)
-    raise InputError(f"{text!r} is neither the name of a model nor a file", hint=FORMS)
+    raise InputError(f"{masked(text)!r} is neither the name of a model nor a file", hint=FORMS)
 
 
 def _exists(text: str) -> bool:
@@ -225,4 +241,5 @@ _FORMS: dict[str, Callable[[str], Reference]] = {
     "https://": _address,
     "http://": _address,
     "file:": _file,
+    **dict.fromkeys(_HUB_HOSTS, _hub_short),
 }

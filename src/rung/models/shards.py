@@ -15,7 +15,7 @@ from rung.models.bounded import facts_of
 from rung.models.header import Header, read_header
 
 MAX_PARTS = 1000
-_PART = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf", re.DOTALL)
+_PART = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})", re.DOTALL)
 _HINT = "fetch the whole model again"
 
 
@@ -28,7 +28,7 @@ def part_names(name: str) -> tuple[str, ...]:
     Raises:
         ModelError: the name is of a part that cannot be, such as the fourth of three.
     """
-    match = _PART.fullmatch(name)
+    match = _PART.fullmatch(name.removesuffix(".gguf")) if name.endswith(".gguf") else None
     if match is None:
         return (name,)
     number, count = int(match["number"]), int(match["count"])
@@ -38,6 +38,16 @@ def part_names(name: str) -> tuple[str, ...]:
             hint=f"parts are numbered from 1, and there are at most {MAX_PARTS}",
         )
     return tuple(f"{match['stem']}-{part:05}-of-{count:05}.gguf" for part in range(1, count + 1))
+
+
+def unsplit(stem: str) -> tuple[str, int]:
+    """The name of a model without which of its parts a file is, and how many parts it says there are.
+
+    Args:
+        stem: name of a file, without its ending.
+    """
+    match = _PART.fullmatch(stem)
+    return (stem, 1) if match is None else (match["stem"], int(match["count"]))
 
 
 def read_model(path: Path) -> tuple[Header, ...]:

@@ -71,6 +71,16 @@ def test_all_parts_are_taken_in_order() -> None:
     assert chosen(f"hf:o/r:{parts[4]}", *parts) == parts
 
 
+def test_one_model_in_two_and_in_three_parts_is_two_models() -> None:
+    """Their parts are not mixed, and neither is a whole file among them."""
+    two = [f"m-Q4_K_M-{n:05}-of-00002.gguf" for n in (1, 2)]
+    three = [f"m-Q4_K_M-{n:05}-of-00003.gguf" for n in (1, 2, 3)]
+    with pytest.raises(ModelError, match="has 3 models of the quantisation 'Q4_K_M'"):
+        chosen("hf:o/r:Q4_K_M", *two, *three, "m-Q4_K_M.gguf")
+    assert chosen(f"hf:o/r:{two[1]}", *two, *three, "m-Q4_K_M.gguf") == tuple(two)
+    assert chosen("hf:o/r:m-Q4_K_M.gguf", *two, "m-Q4_K_M.gguf") == ("m-Q4_K_M.gguf",)
+
+
 def test_a_missing_part_is_named() -> None:
     """A model that is not whole is not taken."""
     with pytest.raises(ModelError, match=r"x-Q8_0-00002-of-00003\.gguf"):

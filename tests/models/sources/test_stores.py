@@ -70,22 +70,45 @@ def test_what_hugging_faces_own_library_fetched_is_found(hub: Hub, tmp_path: Pat
     info = HfApi(endpoint=hub.url).model_info("o/r", files_metadata=True)
     assert info.sha == commit
     path = hf_hub_download("o/r", NAME, endpoint=hub.url, cache_dir=tmp_path / "hub")
-    found = resolve(f"hf:o/r@{commit}", offline=True)
-    assert [(str(file.path), file.sha256) for file in found.files] == [(path, SHA)]
+    found = resolve(f"hf:o/r@{commit}:{NAME}", offline=True)
+    assert [(str(file.path), file.sha256) for file in found.files] == [(path, None)]
     assert resolve("hf:o/r").store == "Hugging Face cache"
 
 
-def test_a_commit_in_the_cache_needs_no_network(hub: Hub, tmp_path: Path) -> None:
-    """It cannot have moved."""
-    commit = "1" * 40
+def test_a_cache_that_holds_a_part_of_a_repository_does_not_choose(
+    hub: Hub, tmp_path: Path
+) -> None:
+    """A commit names one model, whatever was fetched of it here before."""
+    both = {"x-Q8_0.gguf": WEIGHTS, NAME: WEIGHTS + b"4"}
+    commit = hub.add_repo("o/r", both, licence="mit")
     cache(tmp_path, commit)
-    found = resolve(f"hf:o/r@{commit}:Q4_K_M")
+    snapshot = tmp_path / "hub" / "models--o--r" / "snapshots" / commit
+    (snapshot / NAME).rename(snapshot / "x-Q8_0.gguf")
+    found = resolve(f"hf:o/r@{commit}")
+    assert found == resolve(f"hf:o/r@{commit}", stores=False)
+    assert (found.files[0].name, found.licence) == (NAME, "mit")
+    assert resolve(f"hf:o/r@{commit}:Q8_0").store == "Hugging Face cache"
+    with pytest.raises(SourceError, match="only the hub knows") as caught:
+        resolve(f"hf:o/r@{commit}:Q8_0", offline=True)
+    assert f"hf:o/r@{commit}:model.gguf" in (caught.value.hint or "")
+
+
+def test_the_name_of_a_cached_file_is_no_digest_of_the_publishers(hub: Hub, tmp_path: Path) -> None:
+    """Other bytes under their own digest: online the publisher's are asked for, offline nobody vouches for any."""
+    theirs = b"GGUF" + bytes(999) + b"!"
+    commit = hub.add_repo("o/r", {NAME: theirs})
+    cache(tmp_path, commit)  # WEIGHTS, in a blob that is rightly called by their digest
+    found = resolve(f"hf:o/r@{commit}:{NAME}")
+    assert (found.files[0].sha256, found.files[0].path) == (sha(theirs), None)
+    found = resolve(f"hf:o/r@{commit}:{NAME}", offline=True)
     assert (found.revision, found.store, found.files[0].sha256) == (
         commit,
         "Hugging Face cache",
-        SHA,
+        None,
     )
-    assert hub.log == []
+    assert found.notes == (
+        "found in the Hugging Face cache: nobody asked whether these are the publisher's bytes",
+    )
 
 
 def test_offline_a_branch_is_what_it_was(
@@ -93,9 +116,15 @@ def test_offline_a_branch_is_what_it_was(
 ) -> None:
     """What the cache does not hold is an error, and the network is left alone."""
     cache(tmp_path, "2" * 40)
-    assert resolve("hf:o/r", offline=True).revision == "2" * 40
+    assert resolve(f"hf:o/r:{NAME}", offline=True).revision == "2" * 40
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    for missing in ("hf:o/r:Q8_0", "hf:o/other", "ollama:tiny:1b", "https://model.example/x.gguf"):
+    for missing in (
+        "hf:o/r",
+        "hf:o/r:Q8_0",
+        "hf:o/r:y.gguf",
+        "ollama:tiny:1b",
+        "https://model.example/x.gguf",
+    ):
         with pytest.raises(SourceError, match="the network is to be left alone"):
             resolve(missing)
     assert hub.log == []

@@ -13,7 +13,7 @@ import msgspec
 
 from rung.errors import ModelError
 from rung.models.reference import Reference
-from rung.models.shards import part_names
+from rung.models.shards import part_names, unsplit
 from rung.models.sources.resolved import RemoteFile, Role
 
 DEFAULT_QUANT = "Q4_K_M"
@@ -23,7 +23,6 @@ _LABEL = re.compile(
     r"(?:^|[-._])"
     r"((?:(?:UD|I1)-)?(?:(?:I?Q|TQ)[1-9](?:_[A-Z0-9]+)*|MXFP4(?:_[A-Z0-9]+)*|NVFP4|BF16|F16|F32|FP16|FP32))$"
 )
-_PART = re.compile(r"-[0-9]{5}-of-[0-9]{5}$")
 _CONFIGS = (".json", ".txt", ".yaml")
 
 
@@ -50,7 +49,7 @@ def quant_of(name: str) -> str | None:
     if suffix.lower() != "gguf":
         return None
     folders, _, stem = path.rpartition("/")
-    for part in (_PART.sub("", stem), folders.rpartition("/")[2]):
+    for part in (unsplit(stem)[0], folders.rpartition("/")[2]):
         if found := _LABEL.search(part.upper()):
             return found[1]
     return None
@@ -99,10 +98,10 @@ def _is_model(file: RemoteFile) -> bool:
 
 
 def _groups(files: Iterable[RemoteFile]) -> list[Group]:
-    """Files by model, parts together."""
-    found: dict[str, list[RemoteFile]] = {}
+    """Files by model, parts together; one in two parts and one in three are two models."""
+    found: dict[tuple[str, int], list[RemoteFile]] = {}
     for file in sorted(files, key=lambda file: file.name):
-        found.setdefault(_PART.sub("", file.name.rpartition(".")[0]), []).append(file)
+        found.setdefault(unsplit(file.name.rpartition(".")[0]), []).append(file)
     return [Group(quant_of(files[0].name), tuple(files)) for files in found.values()]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,19 +15,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from rung.errors import InputError, ModelError, RungError, SourceError
-from rung.models.addresses import HUB, host_of, is_here
-from rung.models.names import is_plain_path
+from rung.errors import ModelError, RungError, SourceError
+from rung.models.addresses import HUB, host_of, service
+from rung.models.names import COMMIT, SHA256, is_plain_path
 from rung.models.reference import Origin, Reference
 from rung.models.sources.choice import choose, role_of
-from rung.models.sources.resolved import RemoteFile, Resolved
+from rung.models.sources.resolved import RemoteFile, Resolved, Role
 from rung.models.sources.web import Web, refusal
 
 if TYPE_CHECKING:
     import aiohttp
-
-COMMIT = re.compile(r"[0-9a-f]{40}")
-SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _MAIN = "main"
 _TOKEN_HINT = "with `hf auth login` or the variable HF_TOKEN, Rung reads as you"  # noqa: S105
@@ -70,22 +66,6 @@ def endpoint() -> str:
         InputError: the variable does not hold an address that a token could be sent to.
     """
     return service("HF_ENDPOINT", HUB)
-
-
-def service(variable: str, usual: str) -> str:
-    """The address of a service that a variable may replace, without a slash at its end.
-
-    Raises:
-        InputError: the variable holds no encrypted address; this machine's need not be.
-    """
-    address = os.environ.get(variable, "").rstrip("/") or usual
-    parts = urllib.parse.urlsplit(address)
-    host = host_of(address)
-    if not host or parts.scheme not in {"https", "http"} or "@" in parts.netloc:
-        raise InputError(f"{variable} is {address!r}, which is no address", hint=f"such as {usual}")
-    if parts.scheme == "http" and not is_here(host):
-        raise InputError(f"{variable} is {address!r}, which is not encrypted", hint="use https://")
-    return address
 
 
 async def token() -> str | None:
@@ -171,6 +151,7 @@ def _resolved(info: _Info, reference: Reference, base: str) -> Resolved:
         if is_plain_path(sibling.rfilename)  # others can be neither named nor kept
     ]
     files, others = choose(reference, listing)
+    beside = tuple(file for file in listing if file.role is Role.PROJECTOR and file not in files)
     card = info.card_data or _Card()
     renamed = info.id.lower() != repo.lower()
     return Resolved(
@@ -178,6 +159,7 @@ def _resolved(info: _Info, reference: Reference, base: str) -> Resolved:
         revision=info.sha,
         files=files,
         others=others,
+        beside=beside,
         licence=_licence(card, info.tags),
         base_models=_base_models(card, info.tags),
         gated=info.gated is not False,

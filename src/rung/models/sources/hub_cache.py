@@ -1,7 +1,8 @@
 """Models that lie in the cache of Hugging Face's library on this machine, used where they are.
 
 Its layout: `models--owner--repo/` with `refs/<branch>` holding a commit, `snapshots/<commit>/<file>` linking to
-`blobs/<digest>`, where the digest of a large file is its SHA-256.
+`blobs/<digest>`, where the digest of a large file is its SHA-256. Any program can write there, and a snapshot holds
+what was fetched of a repository, not what is in it: which file a name means and which bytes it has, only the hub knows.
 """
 
 from __future__ import annotations
@@ -11,11 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rung.errors import ModelError
-from rung.models.names import is_plain_path
+from rung.models.names import COMMIT, is_plain_path
 from rung.models.reference import Origin, Reference
 from rung.models.sources.choice import choose, role_of
 from rung.models.sources.found import Found, whole_file
-from rung.models.sources.hub import COMMIT, SHA256
 from rung.models.sources.resolved import RemoteFile, Resolved, Role
 
 STORE = "Hugging Face cache"
@@ -41,9 +41,13 @@ def blob(repo: str, sha256: str, size: int | None) -> Path | None:
 def resolve_cached(reference: Reference) -> Resolved | None:
     """A reference from the cache alone; None when the cache does not hold all of what it names.
 
+    No file has a digest: nobody asked the publisher for one.
+
     Args:
-        reference: of Hugging Face; a branch counts as what it was when the cache last asked.
+        reference: of Hugging Face, with a file; a branch counts as what it was when the cache last asked.
     """
+    if reference.file is None:
+        return None  # the only model of a snapshot need not be the only one of the repository
     home = _home(reference.repo)
     commit = _commit(home, reference.revision or "main")
     if commit is None:
@@ -51,14 +55,14 @@ def resolve_cached(reference: Reference) -> Resolved | None:
     try:
         files, others = choose(reference, _listing(home, home / "snapshots" / commit))
     except ModelError:
-        return None  # a part, or another quantisation, has never been fetched
+        return None  # it, or a part of it, has never been fetched
     return Resolved(
         reference=reference,
         revision=commit,
         files=files,
         others=others,
         store=STORE,
-        notes=(f"found in the {STORE}, without asking the network",),
+        notes=(f"found in the {STORE}: nobody asked whether these are the publisher's bytes",),
     )
 
 
@@ -97,14 +101,6 @@ def _listing(home: Path, snapshot: Path) -> list[RemoteFile]:
     for path in sorted(snapshot.rglob("*")):
         name = path.relative_to(snapshot).as_posix()
         if is_plain_path(name) and whole_file(path, None, within=home) is not None:
-            digest = path.resolve().name
-            found.append(
-                RemoteFile(
-                    name=name,
-                    role=role_of(name),
-                    size=path.stat().st_size,
-                    sha256=digest if SHA256.fullmatch(digest) else None,
-                    path=path,
-                )
-            )
+            size = path.stat().st_size
+            found.append(RemoteFile(name=name, role=role_of(name), size=size, path=path))
     return found

@@ -6,21 +6,19 @@ The digest of the manifest's bytes is what a tag pointed to.
 from __future__ import annotations
 
 import hashlib
-import re
 
 import msgspec
 
 from rung.errors import ModelError, SourceError
-from rung.models.names import is_plain_path
+from rung.models.addresses import service
+from rung.models.names import DIGEST, is_plain_path
 from rung.models.reference import Reference
-from rung.models.sources.hub import service
 from rung.models.sources.resolved import RemoteFile, Resolved, Role
 from rung.models.sources.web import Web, refusal
 
 REGISTRY = "https://registry.ollama.ai"
 VARIABLE = "RUNG_OLLAMA_REGISTRY"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 _KIND = "application/vnd.ollama.image."
 _ROLES = {

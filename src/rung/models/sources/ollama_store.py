@@ -12,9 +12,10 @@ from pathlib import Path
 import msgspec
 
 from rung.errors import ModelError, SourceError
+from rung.models.names import DIGEST
 from rung.models.reference import Origin, Reference
 from rung.models.sources.found import Found, whole_file
-from rung.models.sources.ollama import DIGEST, REGISTRY, manifest_digest, resolved_manifest
+from rung.models.sources.ollama import REGISTRY, manifest_digest, resolved_manifest
 from rung.models.sources.resolved import Resolved
 
 STORE = "Ollama"

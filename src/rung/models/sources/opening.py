@@ -13,8 +13,12 @@ from contextlib import aclosing, asynccontextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, Self
 
+import msgspec
+
 from rung.errors import ModelError, SourceError, first_of
+from rung.models.addresses import origin_of, without_query
 from rung.models.header import Header, header_from, read_header
+from rung.models.names import DIGEST
 from rung.models.reference import Origin, Reference
 from rung.models.shards import check_parts
 from rung.models.sources import hub, hub_cache, ollama, ollama_store
@@ -35,13 +39,16 @@ __all__ = ["Sources", "Stream"]
 AT_ONCE = 4
 """Headers of parts that are read at the same time."""
 
+_ONLINE = "run it once without HF_HUB_OFFLINE"
+
 
 class Sources:
     """Where models come from; an async context manager that holds one HTTP session.
 
     Addresses are taken from the environment when they are needed: `HF_ENDPOINT`, `RUNG_OLLAMA_REGISTRY`, the proxies
     of `HTTPS_PROXY` and `NO_PROXY`, which these downloads honour, and the places of other programs' stores. The token
-    of Hugging Face is its library's (`HF_TOKEN`, `hf auth login`) and is sent to Hugging Face alone.
+    of Hugging Face is its library's (`HF_TOKEN`, `hf auth login`) and is sent to nobody but Hugging Face or, where
+    `HF_ENDPOINT` names one, the server that stands for it.
 
     Args:
         stores: whether files in other programs' stores on this machine are used.
@@ -67,8 +74,9 @@ class Sources:
     async def resolve(self, reference: Reference) -> Resolved:
         """Find out which files a reference names, at a revision that cannot move.
 
-        A commit or digest that a store here holds whole needs no network. Else the source says what the revision is,
-        and a store serves the files that it holds under the same digest.
+        The source says what the revision is and which digests its files have; a store serves those that it holds under
+        the same digest. A manifest of Ollama that was named by its digest, and is here, needs no network. Offline, the
+        cache of Hugging Face gives only a file that is named exactly, and no digest.
 
         Raises:
             InputError: the environment names an address that is none.
@@ -79,10 +87,11 @@ class Sources:
             return await asyncio.to_thread(resolve_file, reference)
         if reference.origin is Origin.LMSTUDIO:
             return await asyncio.to_thread(resolve_lmstudio, reference)
-        if self._stores and (self._offline or _is_immutable(reference)):
+        if self._stores and (self._offline or _is_digest(reference)):
             stored = await asyncio.to_thread(_from_store, reference)
             if stored is not None:
                 return stored
+        self._check_named(reference)
         self._check_online(reference)
         resolved = await self._from_network(reference)
         return await asyncio.to_thread(with_local_files, resolved) if self._stores else resolved
@@ -181,7 +190,7 @@ class Sources:
         """A request for a file, answered with its bytes."""
         if file.url is None:
             raise SourceError(f"{file.name!r} has no address", hint="resolve the reference again")
-        self._check_online(file.url)
+        self._check_online(without_query(file.url))
         repo = hub.repository_of(file.url)
         token = await hub.token() if repo is not None else None
         async with self._web.get(file.url, headers=headers, token=token) as response:
@@ -192,18 +201,27 @@ class Sources:
             else:
                 raise refusal(response, repr(file.name))
 
+    def _check_named(self, reference: Reference) -> None:
+        """Refuse to guess which file of a repository is meant from those that happen to be here."""
+        if self._offline and reference.origin is Origin.HF and reference.file is None:
+            exactly = msgspec.structs.replace(reference, quant=None, file="model.gguf")
+            raise SourceError(
+                f"which file {str(reference)!r} names only the hub knows, and the network is to be left alone",
+                hint=f"name the file, as in {exactly}, or {_ONLINE}",
+            )
+
     def _check_online(self, what: object) -> None:
         if self._offline:
             raise SourceError(
                 f"{str(what)!r} is not on this machine, and the network is to be left alone",
-                hint="run it once without HF_HUB_OFFLINE",
+                hint=_ONLINE,
             )
 
 
-def _is_immutable(reference: Reference) -> bool:
+def _is_digest(reference: Reference) -> bool:
+    """Whether whoever has what a reference names can show that it is that."""
     revision = reference.revision or ""
-    pattern = hub.COMMIT if reference.origin is Origin.HF else ollama.DIGEST
-    return pattern.fullmatch(revision) is not None
+    return reference.origin is Origin.OLLAMA and DIGEST.fullmatch(revision) is not None
 
 
 def _from_store(reference: Reference) -> Resolved | None:
@@ -213,7 +231,13 @@ def _from_store(reference: Reference) -> Resolved | None:
 
 
 def _identity(resolved: Resolved, file: RemoteFile) -> str | None:
-    """What stands for the very bytes of a file, None when nothing does."""
+    """What stands for the very bytes of a file, None when nothing does.
+
+    The digest is what a source claims and nobody has checked yet, so it counts for this source alone.
+    """
+    if file.url is None:
+        return None
     if file.sha256 is not None:
-        return f"sha256:{file.sha256}"
-    return f"{file.url}#{resolved.revision}" if file.url and resolved.revision else None
+        scheme, host, port = origin_of(file.url)
+        return f"{scheme}://{host}:{port or ''}#sha256:{file.sha256}"
+    return f"{without_query(file.url)}#{resolved.revision}" if resolved.revision else None

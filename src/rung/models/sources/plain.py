@@ -19,12 +19,17 @@ async def resolve_address(web: Web, reference: Reference) -> Resolved:
     """Ask for the first byte at an address, to learn what all of it is.
 
     Raises:
-        ModelError: there is nothing.
+        ModelError: there is nothing, or it takes a query that is not known.
         SourceError: the server cannot be reached, answers wrongly, or does not say how much there is.
     """
     address = reference.repo
+    if reference.query == "":
+        raise ModelError(
+            f"{address!r} was asked for with a query, which is kept nowhere: it cannot be asked again",
+            hint=f"give the whole address once more: rung pull '{address}?…'",
+        )
     name = urllib.parse.urlsplit(address).path.rpartition("/")[2]
-    async with web.get(address, headers={"Range": "bytes=0-0"}) as response:
+    async with web.get(reference.address, headers={"Range": "bytes=0-0"}) as response:
         if response.status in {404, 410}:
             raise ModelError(f"there is nothing at {address!r}", hint="check the address")
         if response.status not in {200, 206}:
@@ -41,7 +46,7 @@ async def resolve_address(web: Web, reference: Reference) -> Resolved:
     return Resolved(
         reference=reference,
         revision=etag or "",
-        files=(RemoteFile(name=name, role=Role.WEIGHTS, size=size, url=address),),
+        files=(RemoteFile(name=name, role=Role.WEIGHTS, size=size, url=reference.address),),
         notes=(moved,) if host != asked else (),
     )
 

@@ -35,7 +35,7 @@ class RemoteFile(msgspec.Struct, frozen=True, kw_only=True):
         name: within its repository, safe as a relative path; made up where the source has no names.
         role: what it is for.
         size: bytes, as the source says; None where it does not.
-        sha256: the publisher's digest of the whole file, hex; None where there is none.
+        sha256: the publisher's digest of the whole file, hex; None where there is none, or nobody asked for it.
         url: where it can be fetched.
         path: where it lies on this machine already, in another program's store or as a file of the user's.
     """
@@ -57,6 +57,7 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
             address (empty when it has none), empty for files of this machine.
         files: what the reference names: weights, parts in order, then side files.
         others: other weight files of the same repository.
+        beside: files of the same repository that go with its models and were not named, such as projectors.
         licence: as the source spells it.
         base_models: what the model was made from, as the source says.
         gated: whether the publisher asks for consent before a download.
@@ -68,6 +69,7 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
     revision: str
     files: tuple[RemoteFile, ...]
     others: tuple[RemoteFile, ...] = ()
+    beside: tuple[RemoteFile, ...] = ()
     licence: str | None = None
     base_models: tuple[str, ...] = ()
     gated: bool = False
