@@ -35,7 +35,7 @@ demo: $(VENV)/.run
 	@$(BIN)/python examples/support/demo.py
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
