@@ -24,7 +24,7 @@ import hashlib
 import json
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
@@ -49,6 +49,7 @@ class Mode(Enum):
     """What goes wrong with a request."""
 
     CUT = auto()  # the connection closes after `after` bytes of the body
+    DRIP = auto()  # one byte of the body every 50 ms, for ever or as long as there are any
     STALL = auto()  # nothing more comes after `after` bytes of the body
     IGNORE_RANGE = auto()  # 200 and the whole content
     WRONG_RANGE = auto()  # 206 with bytes from another place than asked for
@@ -364,6 +365,8 @@ class Hub:
             response: web.StreamResponse
             if fault is not None and fault.mode in _EARLY:
                 response = _early(request, fault)
+            elif fault is not None and fault.mode is Mode.DRIP and "/api/" in request.path:
+                response = web.Response(body=_dripping(bytes(1000)))
             else:
                 try:
                     response = await handler(request)
@@ -540,6 +543,11 @@ class Hub:
         stops = fault is not None and fault.mode in {Mode.CUT, Mode.STALL}
         for whole in pieces:
             piece = whole
+            if fault is not None and fault.mode is Mode.DRIP:
+                async for byte in _dripping(whole):
+                    await response.write(byte)
+                    note.sent += 1
+                continue
             if stops and fault is not None:
                 piece = whole[: max(0, fault.after - note.sent)]
             await response.write(piece)
@@ -586,6 +594,12 @@ def _pieces(content: Content, start: int, end: int, mode: Mode | None) -> Iterat
         yield bytes([piece[0] ^ 0xFF]) + piece[1:] if wrong else piece
     if sent < end:
         yield bytes(end - sent)
+
+
+async def _dripping(content: bytes) -> AsyncIterator[bytes]:
+    for value in content:
+        yield bytes([value])
+        await asyncio.sleep(0.05)
 
 
 _EARLY = frozenset({Mode.STATUS, Mode.REDIRECT, Mode.HTML, Mode.HANG_UP})

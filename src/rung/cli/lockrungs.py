@@ -10,8 +10,8 @@ import msgspec
 
 from rung.config import STARTER, EngineName, Settings
 from rung.engines.pins import is_reference
-from rung.models.lock.file import is_below
 from rung.models.lock.record import Artefact, Lock
+from rung.models.lock.sound import is_below, is_nameable
 from rung.models.reference import Origin, parse_reference
 
 

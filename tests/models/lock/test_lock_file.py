@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from locked import DIGEST, artefact
 
 from rung.errors import ConfigError, StorageError
-from rung.models.lock.file import LOCK_NAME, encoded, is_below, read_lock, update_lock
+from rung.models.lock.file import LOCK_NAME, encoded, read_lock, update_lock
 from rung.models.lock.record import FitRecord, Lock, LockedFile, Signature, Verified
+from rung.models.lock.sound import is_below, is_nameable
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
@@ -67,6 +68,18 @@ def test_no_file_pins_nothing(tmp_path: Path) -> None:
         ("models/tiny.gguf", "/etc/passwd", r"does not lie below this folder"),
         ("models/tiny.gguf", "C:/tiny.gguf", r"does not lie below this folder"),
         ('"role": "weights"', '"role": "other"', r"has no weights"),
+        ("2026-11-02T10:00:00.000+00:00", "yesterday", r"'yesterday' for when it was retrieved"),
+        ("2026-11-02T10:00:00.000+00:00", "2026-11-02", r"'2026-11-02' for when it was retrieved"),
+        ("2026-11-02T10:00:00.000", "0001-01-01T00:00:00.000+23:00", r"which is no time"),
+        ('"parameters": 1573632', '"parameters": -5', r"Expected `int` >= 0 .*parameters\)"),
+        ('"parameters": 1573632', f'"parameters": {10**30}', r"rung\.lock:\d+: "),
+        ('"context_length": 2048', '"context_length": -1', r"Expected `int` >= 0"),
+        ('"bits_per_weight": 4.85', '"bits_per_weight": -1', r"Expected `float` >= 0"),
+        ('"name": "tiny"', '"name": ""', r"a model without a name"),
+        ('"name": "tiny"', '"name": "a\\u001b[2J"', r"a text that cannot be shown, .*\(name\)"),
+        ("apache-2.0", "a\\nverified", r"cannot be shown, 'a\\nverified' \(licence\)"),
+        ("hf:someone", "hf:some\\u202eone", r"\(source\)"),
+        (f'"{DIGEST}"', f'"{DIGEST}\\n"', r"rung\.lock:13: "),
         ('  "artefacts"', '<<<<<<< ours\n  "artefacts"', r"rung\.lock:3: a merge left its"),
     ],
 )
@@ -88,6 +101,15 @@ def test_one_name_is_pinned_once(tmp_path: Path) -> None:
     path = tmp_path / LOCK_NAME
     path.write_bytes(encoded(Lock(artefacts=(artefact(), artefact()))))
     with pytest.raises(ConfigError, match="pins 'tiny' twice"):
+        read_lock(path)
+
+
+def test_one_file_is_the_weights_of_one_model(tmp_path: Path) -> None:
+    """Which of two digests counted would be chance."""
+    path = tmp_path / LOCK_NAME
+    twin = msgspec.structs.replace(artefact(), name="twin", source="hf:b/b:Q4_K_M")
+    path.write_bytes(encoded(Lock(artefacts=(artefact(), twin))))
+    with pytest.raises(ConfigError, match=r"'models/tiny\.gguf' twice, as 'tiny' and 'twin'"):
         read_lock(path)
 
 
@@ -168,6 +190,31 @@ def test_a_source_and_a_file_are_pinned_once() -> None:
     assert both.holder("sub/tiny.gguf") == (both.artefacts[0], moved)
 
 
+def test_models_of_one_stem_have_names_of_their_own(tmp_path: Path) -> None:
+    """However many there are."""
+    path = tmp_path / LOCK_NAME
+    for place in ("models/m.gguf", "models/a/m.gguf", "models/a/m.bin", "m.gguf"):
+        file = msgspec.structs.replace(artefact().files[0], path=place)
+        model = artefact("m", source=f"file:{place}", files=(file,))
+        update_lock(path, lambda lock, model=model: lock.put(model))  # type: ignore[misc]
+    names = [each.name for each in read_lock(path).artefacts]
+    assert names == ["m", "m.gguf", "models/a/m", "models/a/m.bin"]
+
+
+def test_the_same_files_pinned_again_are_no_change() -> None:
+    """What is known besides is kept; other files make another pin, of which nothing is known."""
+    fit = FitRecord(context=1, slots=1, kv_type="f16", predicted=1, machine="m", rules="r")
+    signature = Signature(bundle=DIGEST, signer="key sha256:00", checked="2026-11-02T10:00:00Z")
+    lock = Lock().put(artefact(fit=fit, signature=signature))
+    assert lock.put(artefact(retrieved="2026-12-01T10:00:00.000+00:00", rung="0.2.0")) == lock
+    (moved,) = lock.put(artefact(revision="other", retrieved="2026-12-01T10:00:00Z")).artefacts
+    assert (moved.fit, moved.signature, moved.revision) == (fit, signature, "other")
+    assert moved.retrieved == "2026-12-01T10:00:00Z"
+    other = msgspec.structs.replace(artefact().files[0], sha256="cd" * 32)
+    (replaced,) = lock.put(artefact(files=(other,))).artefacts
+    assert (replaced.fit, replaced.signature) == (None, None)
+
+
 @pytest.mark.parametrize(
     ("path", "below"),
     [
@@ -188,7 +235,7 @@ def test_a_source_and_a_file_are_pinned_once() -> None:
 )
 def test_paths_of_a_lock_stay_below_it(path: str, below: bool) -> None:
     """In one spelling, on every platform."""
-    assert is_below(path) is below
+    assert (is_below(path) and is_nameable(path)) is below
 
 
 def test_a_lock_that_is_nested_without_end_is_a_sentence(tmp_path: Path) -> None:

@@ -6,8 +6,12 @@ What this machine has is `detection`'s, other machines are `profiles`'.
 from __future__ import annotations
 
 import enum
+from collections import Counter
+from collections.abc import Sequence
 
 import msgspec
+
+from rung.errors import InputError
 
 
 class DeviceKind(enum.StrEnum):
@@ -47,7 +51,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: `this machine`, or the name of its profile.
-        devices: the host's memory first, or the one unified memory alone; then graphics cards.
+        devices: the host's memory first, or the one unified memory alone; then graphics cards. No two have one name,
+            for what lies where is told by it.
         detected: whether it was looked at rather than described.
         notes: what a person should know about these figures, with their source.
     """
@@ -56,6 +61,19 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     devices: tuple[Device, ...]
     detected: bool
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse devices that nothing could tell apart.
+
+        Raises:
+            InputError: two have one name.
+        """
+        twice = [name for name, count in Counter(one.name for one in self.devices).items() if count > 1]
+        if twice:
+            raise InputError(
+                f"two devices of the machine {self.name!r} are named {twice[0]!r}",
+                hint="give each a name of its own",
+            )
 
     @property
     def host(self) -> Device:
@@ -66,3 +84,14 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     def cards(self) -> tuple[Device, ...]:
         """Graphics cards with a memory of their own."""
         return self.devices[1:]
+
+
+def told_apart(devices: Sequence[Device]) -> tuple[Device, ...]:
+    """The same devices, those of one name numbered: `RTX 3060 (1)`, `RTX 3060 (2)`."""
+    often, seen = Counter(one.name for one in devices), Counter[str]()
+    named = []
+    for one in devices:
+        seen[one.name] += 1
+        name = f"{one.name} ({seen[one.name]})" if often[one.name] > 1 else one.name
+        named.append(msgspec.structs.replace(one, name=name))
+    return tuple(named)

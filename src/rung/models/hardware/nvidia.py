@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from rung.models.hardware.machine import Device, DeviceKind
 
@@ -12,25 +12,41 @@ _TRANSFERS_PER_CLOCK = 2  # the memory clock that the library states is that of 
 Library = Any  # `pynvml`, which has no types
 
 
-def nvidia_devices(library: Library | None = None) -> tuple[Device, ...]:
-    """The cards in the driver's order; none where the library or the driver is missing.
+class Cards(NamedTuple):
+    """What the library tells of.
+
+    Attributes:
+        devices: cards with a memory of their own, in the driver's order.
+        shared: names of those that tell of none, because theirs is the machine's.
+    """
+
+    devices: tuple[Device, ...] = ()
+    shared: tuple[str, ...] = ()
+
+
+def nvidia_cards(library: Library | None = None) -> Cards:
+    """The cards; none where the library or the driver is missing.
 
     Args:
         library: what to ask; None for `pynvml` where it is installed.
     """
     asked = _installed() if library is None else library
     if asked is None:
-        return ()
+        return Cards()
     try:
         asked.nvmlInit()
     except asked.NVMLError:
-        return ()
+        return Cards()
     try:
-        return tuple(_devices(asked))
+        found = list(_found(asked))
     except asked.NVMLError:
-        return ()  # the driver went away
+        return Cards()  # the driver went away
     finally:
         asked.nvmlShutdown()
+    return Cards(
+        tuple(one for one in found if isinstance(one, Device)),
+        tuple(one for one in found if isinstance(one, str)),
+    )
 
 
 def bus_bandwidth(clock_mhz: int, bus_bits: int) -> float | None:
@@ -53,17 +69,19 @@ def _installed() -> Library | None:
     return pynvml
 
 
-def _devices(asked: Library) -> Iterator[Device]:
-    """Every card that tells its memory; GB10 does not, whose memory is the machine's."""
+def _found(asked: Library) -> Iterator[Device | str]:
+    """Every card that tells its memory, and the name of one that does not, such as GB10."""
     for place in range(asked.nvmlDeviceGetCount()):
         handle = asked.nvmlDeviceGetHandleByIndex(place)
+        told = asked.nvmlDeviceGetName(handle)
+        name = told.decode() if isinstance(told, bytes) else str(told)
         try:
             memory = asked.nvmlDeviceGetMemoryInfo(handle)
         except asked.NVMLError:
+            yield name
             continue
-        name = asked.nvmlDeviceGetName(handle)
         yield Device(
-            name=name.decode() if isinstance(name, bytes) else str(name),
+            name=name,
             kind=DeviceKind.GPU,
             backend="cuda",
             total=int(memory.total),

@@ -61,9 +61,9 @@ def bill_of_materials(lock: Lock, *, at: datetime.datetime | None = None) -> byt
         lock: what is pinned.
         at: the document's time; None for that of the model that was pinned last.
     """
-    newest = max((artefact.retrieved for artefact in lock.artefacts), default=None)
-    if at is None and newest is not None:
-        at = datetime.datetime.fromisoformat(newest)
+    if at is None:
+        moments = (datetime.datetime.fromisoformat(each.retrieved) for each in lock.artefacts)
+        at = max(moments, default=None)
     digest = hashlib.sha256(encoded(lock)).hexdigest()
     bom = cdx.Bom(
         serial_number=f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, f'rung.lock sha256:{digest}')}",

@@ -11,7 +11,7 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 import msgspec
 
@@ -19,7 +19,8 @@ from rung.errors import ConfigError, StorageError
 from rung.exclusive import let_go, take
 from rung.files import storage_error, write_atomically
 from rung.models.lock.lines import line_of
-from rung.models.lock.record import Artefact, Lock
+from rung.models.lock.record import Lock
+from rung.models.lock.sound import complaint
 from rung.version import __version__
 
 LOCK_NAME = "rung.lock"
@@ -130,7 +131,10 @@ def _decoded(content: bytes, path: Path) -> Lock:
         what = _PLACE.sub("", str(error))
         where = f" ({place[1].removeprefix('$.')})" if place else ""
         raise ConfigError(f"{path}:{line}: {what}{where}", hint=_RESTORE) from error
-    _check(lock, path)
+    if lock.format != FORMAT:
+        raise ConfigError(f"{path}: {lock.format} is not a format of {LOCK_NAME}", hint=_RESTORE)
+    if wrong := complaint(lock):
+        raise ConfigError(f"{path}: {wrong}", hint=_RESTORE)
     return lock
 
 
@@ -145,43 +149,6 @@ def _malformed(content: bytes, path: Path, what: str) -> ConfigError:
     end = int(at[1]) if at else len(content)
     line_number = content[:end].count(b"\n") + 1
     return ConfigError(f"{path}:{line_number}: {what}", hint=_RESTORE)
-
-
-def _check(lock: Lock, path: Path) -> None:
-    """Refuse what types cannot say: another format, a name twice, a path that leads out of the project."""
-    if lock.format != FORMAT:
-        raise ConfigError(f"{path}: {lock.format} is not a format of {LOCK_NAME}", hint=_RESTORE)
-    names: set[str] = set()
-    for artefact in lock.artefacts:
-        if artefact.name in names:
-            raise ConfigError(f"{path}: pins {artefact.name!r} twice", hint=_RESTORE)
-        names.add(artefact.name)
-        _check_files(artefact, path)
-
-
-def _check_files(artefact: Artefact, path: Path) -> None:
-    for file in artefact.files:
-        if not is_below(file.path):
-            raise ConfigError(
-                f"{path}: {artefact.name!r} has a file {file.path!r}, which does not lie below this folder",
-                hint=_RESTORE,
-            )
-    if not artefact.weights:
-        raise ConfigError(f"{path}: {artefact.name!r} has no weights", hint=_RESTORE)
-
-
-def is_below(path: str) -> bool:
-    """Whether a relative path with forward slashes stays below where it starts, on every platform."""
-    pure = PurePosixPath(path)
-    return (
-        bool(pure.parts)
-        and "\\" not in path
-        and path.isprintable()
-        and not pure.is_absolute()
-        and not PureWindowsPath(path).drive
-        and ".." not in pure.parts
-        and pure.as_posix() == path
-    )
 
 
 @contextlib.contextmanager

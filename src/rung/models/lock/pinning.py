@@ -11,10 +11,10 @@ from rung.ids import now
 from rung.models.filetypes import file_type_name
 from rung.models.header import Header, read_header
 from rung.models.lock.drift import read_slice
-from rung.models.lock.file import is_below
 from rung.models.lock.hashing import Progress, hash_file
 from rung.models.lock.identity import identity_of, sample_of, template_of
 from rung.models.lock.record import Artefact, FitRecord, LockedFile, Signature, Verified
+from rung.models.lock.sound import is_below, is_nameable, plain
 from rung.models.reference import Origin, Reference
 from rung.models.shards import part_names, read_model
 from rung.models.sources.resolved import RemoteFile, Resolved, Role
@@ -46,6 +46,7 @@ def artefact_of(
     weights = [file for file in files if file.role == Role.WEIGHTS]
     paths = tuple(root / file.path for file in weights) if root is not None else ()
     first = headers[0]
+    licence = resolved.licence or first.text("general.license")
     return Artefact(
         name=_name(weights[0].path),
         source=_source(resolved.reference, weights[0].path),
@@ -53,13 +54,13 @@ def artefact_of(
         files=tuple(files),
         identity=identity_of(headers),
         sample=sample_of(headers, lambda piece: read_slice(paths, piece)) if paths else None,
-        architecture=first.architecture,
+        architecture=plain(first.architecture),
         file_type=file_type_name(first.number("general.file_type")),
         parameters=sum(header.parameters for header in headers),
         bits_per_weight=_bits_per_weight(headers),
         context_length=first.number(f"{first.architecture}.context_length"),
-        licence=resolved.licence or first.text("general.license"),
-        base_models=resolved.base_models,
+        licence=plain(licence) if licence else None,
+        base_models=tuple(plain(each) for each in resolved.base_models),
         engine=engine_build(),
         fit=fit,
         template=template_of(headers),
@@ -82,6 +83,11 @@ def local_artefact(
     Raises:
         ModelError: it is no model, or lies elsewhere.
     """
+    if not is_nameable(path):
+        raise ModelError(
+            f"the name {path!r} has characters that cannot stand in rung.lock, which is to be read on every platform",
+            hint="rename the file: no backslashes, nothing that cannot be seen",
+        )
     if not is_below(path):
         raise ModelError(
             f"{path!r} does not lie below the folder of rung.lock, which holds for every checkout of it",

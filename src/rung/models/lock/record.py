@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import enum
+import itertools
+from collections.abc import Collection
 from typing import Annotated
 
 import msgspec
 
-Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 """64 hexadecimal digits, lower case."""
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Verified(enum.StrEnum):
@@ -66,11 +68,11 @@ class FitRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         rules: name of the engine rule set.
     """
 
-    context: int
-    slots: int
+    context: Count
+    slots: Count
     kv_type: str
-    predicted: int
-    measured: int | None = None
+    predicted: Count
+    measured: Count | None = None
     machine: str
     rules: str
 
@@ -125,9 +127,9 @@ class Artefact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     sample: Sha256 | None = None
     architecture: str
     file_type: str
-    parameters: int
-    bits_per_weight: float
-    context_length: int | None = None
+    parameters: Count
+    bits_per_weight: Annotated[float, msgspec.Meta(ge=0)]
+    context_length: Count | None = None
     licence: str | None = None
     base_models: tuple[str, ...] = ()
     engine: str
@@ -171,14 +173,40 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return None
 
     def put(self, artefact: Artefact) -> Lock:
-        """This lock with an artefact in the place of what had its source or its first file; sorted by name."""
+        """This lock with an artefact in the place of what had its source or its first file; sorted by name.
+
+        Where the files are what they were, what is known of them besides is kept, and all of the old record where
+        nothing else changed either: to pin a model again is no change.
+        """
         first = artefact.files[0].path
-        others = [
-            old
-            for old in self.artefacts
-            if old.source != artefact.source and old.files[0].path != first
-        ]
-        if any(old.name == artefact.name for old in others):
-            artefact = msgspec.structs.replace(artefact, name=first.rpartition(".")[0] or first)
+        old = [each for each in self.artefacts if each.source == artefact.source]
+        old += [each for each in self.artefacts if each.files[0].path == first and each not in old]
+        others = tuple(each for each in self.artefacts if each not in old)
+        taken = {each.name for each in others}
+        if artefact.name in taken:
+            artefact = msgspec.structs.replace(artefact, name=_free_name(first, taken))
+        if old:
+            artefact = _again(artefact, old[0])
         kept = sorted([*others, artefact], key=lambda each: each.name)
         return msgspec.structs.replace(self, artefacts=tuple(kept))
+
+
+def _again(artefact: Artefact, old: Artefact) -> Artefact:
+    """A model that is pinned already, pinned again."""
+    if [file.sha256 for file in artefact.files] != [file.sha256 for file in old.files]:
+        return artefact
+    again = msgspec.structs.replace(
+        artefact,
+        name=old.name,
+        fit=artefact.fit or old.fit,
+        signature=artefact.signature or old.signature,
+    )
+    same = msgspec.structs.replace(again, retrieved=old.retrieved, rung=old.rung) == old
+    return old if same else again
+
+
+def _free_name(path: str, taken: Collection[str]) -> str:
+    """A name for the model whose first file has this path, of which there is one; its stem is another model's."""
+    whole = path.rpartition(".")[0] or path
+    numbered = (f"{path} {number}" for number in itertools.count(2))
+    return next(name for name in itertools.chain((whole, path), numbered) if name not in taken)

@@ -15,6 +15,7 @@ import msgspec
 
 from rung.errors import SourceError
 from rung.files import storage_error
+from rung.models.addresses import without_query
 from rung.models.pull.events import Fetching, Restarted, Resumed, Retrying, Tell
 from rung.models.pull.hashing import hash_start
 from rung.models.pull.partial import Partial, Record
@@ -72,6 +73,7 @@ class Download:
         pauses_s: Sequence[float] = PAUSES_S,
     ) -> None:
         self._file = file
+        self._url = without_query(file.url) if file.url else None
         self._partial = partial
         self._sources = sources
         self._tell = tell
@@ -127,7 +129,7 @@ class Download:
             return False
         if self._file.sha256 is not None:
             return True  # the bytes lie under the digest of what they will be
-        return record is not None and record.url == self._file.url and record.etag is not None
+        return record is not None and record.url == self._url and record.etag is not None
 
     async def _begin_again(self) -> None:
         self._partial.discard()
@@ -162,7 +164,7 @@ class Download:
                 self._tell(Restarted(self._file.name, "the source gives it from the start only"))
                 await self._begin_again()
             self._size = stream.total if stream.total is not None else self._size
-            self._partial.keep_record(Record(url=self._file.url, etag=stream.etag, size=self._size))
+            self._partial.keep_record(Record(url=self._url, etag=stream.etag, size=self._size))
             await self._write(stream)
         self._size = self._hashed
 
@@ -193,7 +195,7 @@ class Download:
                 f"{self._file.name!r} has the sha256 {found}, its publisher states {stated}; it was thrown away",
                 hint="run it again; if it happens again, the source or the way to it changes files",
             )
-        record = self._partial.record or Record(url=self._file.url)
+        record = self._partial.record or Record(url=self._url)
         self._partial.keep_record(msgspec.structs.replace(record, size=self._hashed, sha256=found))
         return Fetched(found, self._hashed, by_publisher=stated is not None)
 

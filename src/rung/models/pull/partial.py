@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from rung.files import storage_error, write_atomically
+from rung.models.addresses import without_query
 from rung.models.sources.resolved import RemoteFile
 
 FOLDER = ".part"
@@ -22,7 +23,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         format: of this record.
-        url: they were read from.
+        url: they were read from, without a query: that may be a key and is kept nowhere.
         etag: the source's name for this very content.
         size: of the whole file in bytes.
         sha256: of the whole file; known once it is there, and kept until it is pinned.
@@ -44,7 +45,7 @@ class Partial:
     """
 
     def __init__(self, folder: Path, file: RemoteFile) -> None:
-        origin = file.url or file.name
+        origin = without_query(file.url) if file.url else file.name
         key = file.sha256 or "url-" + hashlib.sha256(origin.encode()).hexdigest()
         self.path = folder / FOLDER / f"{key}.part"
         self.lock = self.path.with_suffix(".lock")

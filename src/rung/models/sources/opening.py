@@ -53,7 +53,7 @@ class Sources:
     Args:
         stores: whether files in other programs' stores on this machine are used.
         offline: whether the network is left alone; the variable `HF_HUB_OFFLINE` says the same.
-        stall_s: seconds without a byte after which an answer counts as broken off.
+        stall_s: seconds without a byte, or with hardly any, after which an answer counts as broken off.
     """
 
     def __init__(
@@ -157,7 +157,12 @@ class Sources:
             headers["If-Range"] = etag
         async with self._asked(file, headers) as response:
             yield answered_stream(
-                response, start=start, length=length, size=file.size, name=file.name
+                response,
+                start=start,
+                length=length,
+                size=file.size,
+                name=file.name,
+                stall_s=self._web.stall_s,
             )
 
     async def _header(self, resolved: Resolved, file: RemoteFile) -> Header:
@@ -167,7 +172,7 @@ class Sources:
         kept = await asyncio.to_thread(self._headers.find, identity) if identity else None
         if kept is not None and file.size in {None, kept[0]}:
             return await asyncio.to_thread(header_from, file.name, kept[0], BytesIO(kept[1]).read)
-        reader = RangeReader(file, lambda headers: self._asked(file, headers))
+        reader = RangeReader(file, lambda headers: self._asked(file, headers), self._web.stall_s)
         header = await reader.header()
         if identity:
             end = min((tensor.start for tensor in header.tensors), default=len(reader.held))

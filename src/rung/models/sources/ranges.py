@@ -13,7 +13,7 @@ from rung.errors import SourceError
 from rung.models.header import Header, header_from
 from rung.models.sources.resolved import RemoteFile
 from rung.models.sources.stream import check_plain, check_total, span_of, strong_etag
-from rung.models.sources.web import said_plainly
+from rung.models.sources.web import LEAST_RATE, STALL_S, paced, said_plainly
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -35,17 +35,20 @@ class RangeReader:
     Args:
         file: the file.
         ask: a request for it with these headers; refusals raise.
+        stall_s: seconds in which fewer bytes than the least rate brings count as none.
     """
 
     def __init__(
         self,
         file: RemoteFile,
         ask: Callable[[Mapping[str, str]], AbstractAsyncContextManager[aiohttp.ClientResponse]],
+        stall_s: float = STALL_S,
     ) -> None:
         self.held = bytearray()
         self._size = file.size
         self._file = file
         self._ask = ask
+        self._stall_s = stall_s
         self._etag: str | None = None
         self._fetching = asyncio.Lock()
 
@@ -127,7 +130,8 @@ class RangeReader:
         """The bytes of an answer from `start` up to `end`; a server that knows no ranges begins at 0."""
         at = start if response.status == 206 else 0
         with said_plainly(str(response.url)):
-            async for piece in response.content.iter_chunked(PIECE):
+            pieces = response.content.iter_chunked(PIECE)
+            async for piece in paced(pieces, self._stall_s, LEAST_RATE):
                 new = piece[max(0, start - at) : max(0, end - at)]
                 at += len(piece)
                 if new:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rung.errors import SourceError
 from rung.models.bounded import facts_of
-from rung.models.sources.web import said_plainly
+from rung.models.sources.web import LEAST_STREAM_RATE, STALL_S, paced, said_plainly
 
 if TYPE_CHECKING:
     import aiohttp
@@ -68,6 +68,7 @@ def answered_stream(
     length: int | None = None,
     size: int | None,
     name: str,
+    stall_s: float = STALL_S,
 ) -> Stream:
     """A server's answer as a stream.
 
@@ -77,6 +78,7 @@ def answered_stream(
         length: bytes that were asked for, None for all that follow.
         size: of the whole file as its publisher says, None where that is not known.
         name: of the file, for messages.
+        stall_s: seconds in which fewer bytes than the least rate brings count as none.
 
     Raises:
         SourceError: the answer is of another place or size than it should be, or is no file.
@@ -86,8 +88,9 @@ def answered_stream(
     check_total(total, size, name)
     expected = total if total is not None else size
     part = length is not None and response.status == 206
+    end = start + (length or 0) if part else expected
     return Stream(
-        _from_network(response, begins, start + (length or 0) if part else expected, name),
+        _from_network(response, begins, end, name, stall_s),
         start=begins,
         total=expected,
         etag=strong_etag(response),
@@ -157,11 +160,12 @@ async def _from_disk(path: Path, start: int) -> AsyncGenerator[bytes, None]:
 
 
 async def _from_network(
-    response: aiohttp.ClientResponse, start: int, total: int | None, name: str
+    response: aiohttp.ClientResponse, start: int, total: int | None, name: str, stall_s: float
 ) -> AsyncGenerator[bytes, None]:
     at = start
     with said_plainly(str(response.url)):
-        async for piece in response.content.iter_chunked(PIECE):
+        pieces = response.content.iter_chunked(PIECE)
+        async for piece in paced(pieces, stall_s, LEAST_STREAM_RATE):
             at += len(piece)
             if total is not None and at > total:
                 raise _wrong(response, f"sends more than the {total:,} bytes of {name!r}")

@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 import urllib.parse
 import urllib.request
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Self
 
 from rung.errors import RungError, SourceError
-from rung.models.addresses import host_of, is_here, is_private, origin_of, redirect_problem
+from rung.models.addresses import (
+    host_of,
+    is_here,
+    is_private,
+    origin_of,
+    redirect_problem,
+    without_query,
+)
+from rung.models.names import masked
 from rung.version import __version__
 
 if TYPE_CHECKING:
@@ -23,6 +32,10 @@ if TYPE_CHECKING:
 
 CONNECT_S = 10.0
 STALL_S = 60.0
+LEAST_RATE = 50_000
+"""Bytes per second below which listings, manifests and headers are given up: somebody waits for them."""
+LEAST_STREAM_RATE = 1_000
+"""The same of whole files, which go on from where they broke off."""
 MOST_REDIRECTS = 5
 MOST_DOCUMENT_BYTES = 32 * 1024 * 1024
 """Longest listing or manifest that is read; a repository of ten thousand files has a tenth of it."""
@@ -35,11 +48,12 @@ class Web:
     """One HTTP session, for as long as its block lasts.
 
     Args:
-        stall_s: seconds without a byte after which an answer counts as broken off.
+        stall_s: seconds without a byte, or with fewer than the least rate brings, after which an answer counts as
+            broken off.
     """
 
     def __init__(self, *, stall_s: float = STALL_S) -> None:
-        self._stall_s = stall_s
+        self.stall_s = stall_s
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -81,11 +95,12 @@ class Web:
         async with self.get(url, headers={"Accept": accept}, token=token) as response:
             body = bytearray()
             with said_plainly(url):
-                async for piece in response.content.iter_any():
+                pieces = response.content.iter_any()
+                async for piece in paced(pieces, self.stall_s, LEAST_RATE):
                     body += piece
                     if len(body) > MOST_DOCUMENT_BYTES:
                         raise SourceError(
-                            f"{url!r} answers with more than {MOST_DOCUMENT_BYTES:,} bytes",
+                            f"{without_query(url)!r} answers with more than {MOST_DOCUMENT_BYTES:,} bytes",
                             hint="check the address",
                         )
             return response, bytes(body)
@@ -100,19 +115,23 @@ class Web:
             if origin_of(url) != owner:
                 token = None  # for good: a later redirect back does not earn it again
             own = {"Authorization": f"Bearer {token}"} if token else {}
-            response = await self._opened().get(
-                yarl.URL(url, encoded=True),
-                headers={**headers, **own},
-                allow_redirects=False,
-                proxy=_proxy(url),
-            )
+            async with asyncio.timeout(
+                CONNECT_S + self.stall_s
+            ):  # its headers may come in drips, too
+                response = await self._opened().get(
+                    yarl.URL(url, encoded=True),
+                    headers={**headers, **own},
+                    allow_redirects=False,
+                    proxy=_proxy(url),
+                )
             if response.status not in _REDIRECTS:
                 return response
             response.close()
             url = urllib.parse.urljoin(url, response.headers.get("Location", ""))
             await _check_redirect(first, url)
         raise SourceError(
-            f"{first!r} redirects more than {MOST_REDIRECTS} times", hint="check the address"
+            f"{without_query(first)!r} redirects more than {MOST_REDIRECTS} times",
+            hint="check the address",
         )
 
     def _opened(self) -> aiohttp.ClientSession:
@@ -122,7 +141,7 @@ class Web:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(
-                    total=None, connect=CONNECT_S, sock_read=self._stall_s
+                    total=None, connect=CONNECT_S, sock_read=self.stall_s
                 ),
                 headers={"Accept-Encoding": "identity", "User-Agent": f"rung/{__version__}"},
                 auto_decompress=False,
@@ -130,6 +149,35 @@ class Web:
                 trust_env=False,  # it would also send the passwords of ~/.netrc
             )
         return self._session
+
+
+async def paced(
+    pieces: AsyncIterator[bytes], window_s: float, least: float
+) -> AsyncGenerator[bytes, None]:
+    """The same pieces, as long as they come fast enough.
+
+    A server that sends a byte now and then never stalls, and would hold us for ever.
+
+    Args:
+        pieces: as they arrive, whatever their length.
+        window_s: seconds of waiting over which the rate is taken; what is done with the pieces does not count.
+        least: bytes per second.
+
+    Raises:
+        TimeoutError: fewer came.
+    """
+    waited, came = 0.0, 0
+    while True:
+        asked = time.monotonic()
+        piece = await anext(pieces, b"")
+        waited, came = waited + time.monotonic() - asked, came + len(piece)
+        if not piece:
+            return
+        yield piece
+        if waited >= window_s:
+            if came < least * waited:
+                raise TimeoutError
+            waited, came = 0.0, 0
 
 
 def refusal(response: aiohttp.ClientResponse, what: str) -> RungError:
@@ -171,7 +219,9 @@ def said_plainly(url: str) -> Iterator[None]:
     except aiohttp.ClientPayloadError as error:
         raise SourceError(f"the answer of {host!r} breaks off", hint=_RETRY) from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise SourceError(f"{host!r} cannot be reached: {error}", hint=_RETRY) from error
+        raise SourceError(
+            f"{host!r} cannot be reached: {masked(str(error))}", hint=_RETRY
+        ) from error
 
 
 async def _check_redirect(first: str, target: str) -> None:
@@ -180,7 +230,7 @@ async def _check_redirect(first: str, target: str) -> None:
         problem = "leads into a private network"
     if problem is not None:
         raise SourceError(
-            f"{host_of(first)!r} redirects to {target[:200]!r}, which {problem}",
+            f"{host_of(first)!r} redirects to {masked(target)[:200]!r}, which {problem}",
             hint="nothing was fetched; use another address for this model",
         )
 
