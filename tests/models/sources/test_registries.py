@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from pathlib import Path
@@ -24,6 +25,7 @@ from lookups import read_file, read_headers, resolve
 from rung.errors import InputError, ModelError, SourceError
 from rung.models.reference import parse_reference
 from rung.models.sources.ollama import resolved_manifest
+from rung.models.sources.opening import Sources
 from rung.models.sources.resolved import RemoteFile, Resolved, Role
 
 WEIGHTS = b"GGUF" + bytes(1000)
@@ -111,6 +113,10 @@ def test_a_gated_model_says_how_to_get_it(hub: Hub, monkeypatch: pytest.MonkeyPa
         (Fault(Mode.STATUS, status=503), "failed with status 503"),
         (Fault(Mode.STATUS, status=429, headers=(("Retry-After", "7"),)), "no more requests"),
         (Fault(Mode.HANG_UP), "cannot be reached"),
+        (
+            Fault(Mode.REDIRECT, to="http://example.com/x?sig=abc"),
+            r"example.com/x\?…', which is not",
+        ),
         (Fault(Mode.REDIRECT, to="http://example.com/x"), "is not encrypted"),
         (Fault(Mode.REDIRECT, to="/api/models/o/r"), "redirects more than 5 times"),
     ],
@@ -229,6 +235,35 @@ def test_a_plain_address_is_pinned_by_its_entity_tag(hub: Hub) -> None:
     assert resolve(address).revision == ""
     hub.fail(Fault(Mode.IGNORE_RANGE))
     assert resolve(address).files[0].size == len(WEIGHTS)
+
+
+def test_a_listing_that_comes_in_drips_is_given_up(hub: Hub) -> None:
+    """A byte now and then is no answer."""
+    hub.add_repo("o/r", {"x-Q4_K_M.gguf": WEIGHTS})
+    hub.fail(Fault(Mode.DRIP), path="/api/")
+
+    async def ask() -> None:
+        async with Sources(stores=False, stall_s=0.3) as sources:
+            await sources.resolve(parse_reference("hf:o/r"))
+
+    with pytest.raises(SourceError, match="does not answer in time"):
+        asyncio.run(ask())
+
+
+def test_a_query_opens_an_address_and_is_shown_nowhere(hub: Hub) -> None:
+    """It is sent with every request; what was written down of it cannot be asked again."""
+    address = hub.add_file("x.gguf", WEIGHTS)
+    found = resolve(f"{address}?sig=abc")
+    assert read_file(found.files[0])[3] == WEIGHTS
+    assert [request.path for request in hub.log] == ["/files/x.gguf?sig=abc"] * 2
+    with pytest.raises(ModelError, match="cannot be asked again") as caught:
+        resolve(str(found.reference))
+    assert "rung pull" in (caught.value.hint or "")
+    for name in ("gone", "hangs"):
+        hub.fail(Fault(Mode.HANG_UP), path="hangs", times=9)
+        with pytest.raises((ModelError, SourceError)) as refused:
+            resolve(f"{hub.url}/files/{name}.gguf?sig=abc")
+        assert "abc" not in f"{refused.value.message} {refused.value.hint}"
 
 
 def test_an_address_without_a_model_is_said(hub: Hub) -> None:

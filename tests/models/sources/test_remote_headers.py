@@ -8,17 +8,19 @@ import random
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gguf_models import tiny_model
 from hub import MODEL_LAYER, Fault, Hub, Mode
 from lookups import read_headers, resolve
 from rung.errors import ModelError, SourceError
-from rung.models.header import read_header
+from rung.models.header import Header, read_header
 from rung.models.reference import parse_reference
 from rung.models.sources import header_cache
 from rung.models.sources.header_cache import HeaderCache
 from rung.models.sources.opening import Sources
+from rung.models.sources.resolved import RemoteFile, Role
 
 
 @pytest.fixture(scope="session")
@@ -94,6 +96,27 @@ def test_a_header_is_kept_by_what_identifies_its_file(hub: Hub, model: Path) -> 
     assert len(hub.requests_for("/cdn/")) == served
 
 
+def test_a_digest_that_one_source_claims_says_nothing_of_anothers_header(
+    hub: Hub, model: Path, long_model: Path
+) -> None:
+    """A server may state any digest for its bytes; they are looked at only after a download."""
+    hub.add_repo("o/r", {model.name: model})
+
+    async def ask() -> tuple[Header, ...]:
+        async with Sources() as sources:
+            right = await sources.resolve(parse_reference("hf:o/r"))
+            claimed = RemoteFile(
+                name="x.gguf",
+                role=Role.WEIGHTS,
+                sha256=right.files[0].sha256,
+                url=hub.add_file("x.gguf", long_model).replace("127.0.0.1", "localhost"),
+            )
+            await sources.headers(msgspec.structs.replace(right, files=(claimed,)))
+            return await sources.headers(right)
+
+    assert asyncio.run(ask()) == (msgspec.structs.replace(read_header(model), name=model.name),)
+
+
 def test_an_address_without_a_strong_tag_is_read_each_time(hub: Hub, model: Path) -> None:
     """Nothing says that it is still the same file."""
     address = hub.add_file("x.gguf", model)
@@ -138,6 +161,7 @@ def test_the_oldest_kept_headers_go(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     [
         (Fault(Mode.CUT, after=3000), "breaks off"),
         (Fault(Mode.STALL, after=3000), "does not answer in time"),
+        (Fault(Mode.DRIP), "does not answer in time"),
         (Fault(Mode.WRONG_RANGE), "asked from byte 0"),
         (Fault(Mode.WRONG_SIZE, after=7), "its publisher"),
         (Fault(Mode.SHORT, after=3000), "its publisher"),

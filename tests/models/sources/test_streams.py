@@ -63,6 +63,7 @@ def test_a_weak_tag_is_none(hub: Hub, file: RemoteFile) -> None:
     [
         (Fault(Mode.CUT, after=len(CONTENT) - 1), "breaks off"),
         (Fault(Mode.STALL, after=1000), "does not answer in time"),
+        (Fault(Mode.DRIP), "does not answer in time"),
         (Fault(Mode.WRONG_SIZE, after=1), r"300,001 bytes .* its publisher 300,000"),
         (Fault(Mode.SHORT, after=299_999), r"299,999 bytes .* its publisher 300,000"),
         (Fault(Mode.HTML), "with a web page"),

@@ -131,10 +131,11 @@ class RangeReader:
         at = start if response.status == 206 else 0
         with said_plainly(str(response.url)):
             pieces = response.content.iter_chunked(PIECE)
-            async for piece in paced(pieces, self._stall_s, LEAST_RATE):
-                new = piece[max(0, start - at) : max(0, end - at)]
-                at += len(piece)
-                if new:
-                    yield new
-                if at >= end:
-                    return
+            async with aclosing(paced(pieces, self._stall_s, LEAST_RATE)) as fast:
+                async for piece in fast:
+                    new = piece[max(0, start - at) : max(0, end - at)]
+                    at += len(piece)
+                    if new:
+                        yield new
+                    if at >= end:
+                        return

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -165,11 +166,12 @@ async def _from_network(
     at = start
     with said_plainly(str(response.url)):
         pieces = response.content.iter_chunked(PIECE)
-        async for piece in paced(pieces, stall_s, LEAST_STREAM_RATE):
-            at += len(piece)
-            if total is not None and at > total:
-                raise _wrong(response, f"sends more than the {total:,} bytes of {name!r}")
-            yield piece
+        async with aclosing(paced(pieces, stall_s, LEAST_STREAM_RATE)) as fast:
+            async for piece in fast:
+                at += len(piece)
+                if total is not None and at > total:
+                    raise _wrong(response, f"sends more than the {total:,} bytes of {name!r}")
+                yield piece
     if total is not None and at < total:
         raise _wrong(response, f"sends {at:,} of the {total:,} bytes of {name!r}")
 

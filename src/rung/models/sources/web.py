@@ -12,7 +12,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Self
 
 from rung.errors import RungError, SourceError
@@ -96,13 +96,14 @@ class Web:
             body = bytearray()
             with said_plainly(url):
                 pieces = response.content.iter_any()
-                async for piece in paced(pieces, self.stall_s, LEAST_RATE):
-                    body += piece
-                    if len(body) > MOST_DOCUMENT_BYTES:
-                        raise SourceError(
-                            f"{without_query(url)!r} answers with more than {MOST_DOCUMENT_BYTES:,} bytes",
-                            hint="check the address",
-                        )
+                async with aclosing(paced(pieces, self.stall_s, LEAST_RATE)) as fast:
+                    async for piece in fast:
+                        body += piece
+                        if len(body) > MOST_DOCUMENT_BYTES:
+                            raise SourceError(
+                                f"{without_query(url)!r} answers with more than {MOST_DOCUMENT_BYTES:,} bytes",
+                                hint="check the address",
+                            )
             return response, bytes(body)
 
     async def _followed(
