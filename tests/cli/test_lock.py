@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +12,12 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from gguf_models import tiny_model
+from gguf_models import tiny_lora, tiny_model
 from hub import Hub
 from rung.cli import root as command_line
 from rung.errors import RungError
 from rung.models.lock.file import LOCK_NAME, read_lock, update_lock
-from rung.models.lock.record import Lock
+from rung.models.lock.record import Lock, Signature
 
 RUNGS = """format = 1
 [rungs.first]
@@ -123,7 +124,7 @@ def test_frozen_agrees_or_says_where_not_and_changes_nothing(project: Path) -> N
     agreed = lock("--frozen")
     assert (agreed.exit_code, agreed.stdout) == (
         0,
-        "agreed   rung.lock pins what rung.toml names: 2 models\n",
+        "agreed   rung.lock pins what rung.toml names, and the files are what it says: 2 models\n",
     )
     (project / "rung.toml").write_text(RUNGS.format(second="models/tiny.gguf"))
     left = lock("--frozen")
@@ -134,6 +135,83 @@ def test_frozen_agrees_or_says_where_not_and_changes_nothing(project: Path) -> N
     assert lock("--remove", "other").exit_code == 0
     assert lock("--frozen").exit_code == 0
     assert (project / "models" / "other.gguf").exists()
+
+
+def test_frozen_refuses_files_that_are_not_what_is_pinned(project: Path) -> None:
+    """Changed, or gone; with what to do."""
+    lock()
+    path = project / "models" / "tiny.gguf"
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    changed = lock("--frozen")
+    assert changed.exit_code == 1
+    assert changed.stdout.startswith("not agreed   files are not what rung.lock says\n")
+    assert "  changed   models/tiny.gguf is sha256 " in changed.stdout
+    assert "    hint: restore the file from where it came" in changed.stdout
+    path.unlink()
+    facts = json.loads(lock("--frozen", "--json").stdout)
+    assert facts["agreed"] is False
+    assert facts["changed"] == [{"name": "tiny", "path": "models/tiny.gguf", "kind": "missing"}]
+
+
+def test_adapters_are_pinned_and_frozen_like_models(project: Path) -> None:
+    """They decide what is answered as much."""
+    tiny_lora(project / "models" / "lora.gguf")
+    text = RUNGS.format(second="models/other.gguf")
+    with_adapter = text.replace(
+        "[rungs.second]",
+        '[rungs.first.load]\nadapters = { a = "models/lora.gguf" }\n[rungs.second]',
+    )
+    lock()
+    (project / "rung.toml").write_text(with_adapter)
+    frozen = lock("--frozen")
+    assert frozen.exit_code == 1
+    assert "rungs.first.load.adapters.a 'models/lora.gguf' is here" in frozen.stdout
+    assert lock().stdout.startswith("pinned 1 model · rung.lock pins 3 models\n  lora ")
+    assert lock("--frozen").exit_code == 0
+
+
+def test_a_file_pinned_again_changes_nothing(project: Path) -> None:
+    """Not the time it was pinned, nor what was found out about it since."""
+    lock("models/tiny.gguf")
+    signature = Signature(bundle="ab" * 32, signer="key sha256:00", checked="2026-11-02T10:00:00Z")
+
+    def sign(now: Lock) -> Lock:
+        return now.put(msgspec.structs.replace(now.artefacts[0], signature=signature))
+
+    update_lock(project / LOCK_NAME, sign)
+    before = (project / LOCK_NAME).read_bytes()
+    assert lock("models/tiny.gguf").stdout == "nothing to pin · rung.lock pins 1 model\n"
+    assert json.loads(lock("models/tiny.gguf", "--json").stdout)["pinned"] == []
+    assert (project / LOCK_NAME).read_bytes() == before
+
+
+def test_one_reference_does_not_take_the_place_of_another(hub: Hub, project: Path) -> None:
+    """A rung may name the other; a pin of the file itself gives way."""
+    lock("models/tiny.gguf")
+    hub.add_repo("a/tiny-GGUF", {"tiny.gguf": (project / "models" / "tiny.gguf").read_bytes()})
+    assert lock("hf:a/tiny-GGUF:tiny.gguf").exit_code == 0
+    error = refused("hf:a/tiny-GGUF@main:tiny.gguf")
+    assert "is pinned as hf:a/tiny-GGUF:tiny.gguf already" in error.message
+    assert "rung lock --remove tiny" in (error.hint or "")
+    assert [each.source for each in read_lock(project / LOCK_NAME).artefacts] == [
+        "hf:a/tiny-GGUF:tiny.gguf"
+    ]
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="such names cannot be had there")
+@pytest.mark.parametrize("name", ["a\u202eb.gguf", "a\\b.gguf"])
+def test_a_name_that_cannot_stand_in_the_lock_is_said_as_such(project: Path, name: str) -> None:
+    """It does lie below the folder; nothing of it reaches the terminal as it is."""
+    (project / "models" / "tiny.gguf").rename(project / "models" / name)
+    error = refused(f"models/{name}")
+    assert "has characters that cannot stand in rung.lock" in error.message
+    assert error.message.isprintable()
+    assert (error.hint or "").startswith("rename the file")
+    (project / "rung.toml").write_text(RUNGS.format(second=f"models/{ascii(name)[1:-1]}"))
+    if name.isprintable():
+        assert "has a name that cannot stand in rung.lock" in lock().stdout
 
 
 def test_a_file_that_is_named_is_pinned_again_when_it_is_another_one(project: Path) -> None:

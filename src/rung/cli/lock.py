@@ -18,6 +18,7 @@ from rung.cli.modeltext import byte_progress
 from rung.cli.options import config_option, json_option
 from rung.errors import InputError, ModelError
 from rung.files import write_atomically
+from rung.models.lock.drift import check
 from rung.models.lock.file import LOCK_NAME, read_lock, update_lock
 from rung.models.lock.record import Artefact, Lock
 from rung.models.reference import Origin, Reference, parse_reference
@@ -33,7 +34,7 @@ Progress = Callable[[int, int], None]
 @click.option(
     "--frozen",
     is_flag=True,
-    help="Change nothing; exit with 1 unless rung.toml and the lock agree.",
+    help="Change nothing; exit with 1 unless rung.toml, the lock and the files agree.",
 )
 @click.option(
     "--export",
@@ -86,6 +87,7 @@ def _pin(root: Path, models: Sequence[str], config: Path | None, as_json: bool) 
         return now
 
     after = update_lock(root / LOCK_NAME, change) if new else lock
+    new = [after.find(each.source) or each for each in new]  # with what was known of them before
     left = [each for each in rungs if each.state not in (State.PINNED, State.HERE)]
     if as_json:
         click.echo(msgspec.json.encode(facts(lock, after, new, left)))
@@ -96,7 +98,7 @@ def _pin(root: Path, models: Sequence[str], config: Path | None, as_json: bool) 
 def _asked(reference: Reference, root: Path, lock: Lock, *, quiet: bool) -> Artefact:
     """The pin of what a user named."""
     if reference.origin is not Origin.FILE:
-        return _fetched(reference, root, quiet=quiet)
+        return _fetched(reference, root, lock, quiet=quiet)
     artefact = _file(below(Path(reference.repo).absolute(), root), root, quiet=quiet)
     holder = lock.holder(artefact.files[0].path)
     if holder is None or holder[0].source == artefact.source:
@@ -117,8 +119,12 @@ def _file(path: str, root: Path, *, quiet: bool) -> Artefact:
         return local_artefact(path, root, progress=progress)
 
 
-def _fetched(reference: Reference, root: Path, *, quiet: bool) -> Artefact:
-    """The pin of a reference whose files are here."""
+def _fetched(reference: Reference, root: Path, lock: Lock, *, quiet: bool) -> Artefact:
+    """The pin of a reference whose files are here.
+
+    Raises:
+        ModelError: they are not, or are pinned under another reference, which a rung may name.
+    """
     from rung.models.lock.pinning import fetched_artefact
     from rung.models.pull.plan import wanted
     from rung.models.sources.opening import Sources
@@ -130,6 +136,13 @@ def _fetched(reference: Reference, root: Path, *, quiet: bool) -> Artefact:
 
     found = run_blocking(resolved())
     places = wanted(found, root, projector=False, replace=False)
+    path = below(places[0].path, root)
+    holder = lock.holder(path)
+    if holder is not None and holder[0].source not in (str(reference), f"{Origin.FILE}:{path}"):
+        raise ModelError(
+            f"{path!r} is pinned as {holder[0].source} already, which {reference} would take the place of",
+            hint=f"name it so in rung.toml, or first rung lock --remove {holder[0].name}",
+        )
     with byte_progress(str(reference), quiet=quiet) as progress:
         return fetched_artefact(
             found, [(each.path, each.file) for each in places], root, progress=progress
@@ -141,11 +154,13 @@ def _frozen(root: Path, config: Path | None, as_json: bool) -> None:
     named = named_models(load_settings(config), lock)
     unpinned = [each for each in named if each.state is not State.PINNED]
     unnamed = _unnamed(lock, named)
+    with byte_progress("lock", quiet=as_json) as progress:
+        drifts = check(lock, root, quick=True, progress=progress)
     if as_json:
-        click.echo(msgspec.json.encode(frozen_facts(lock, unpinned, unnamed)))
+        click.echo(msgspec.json.encode(frozen_facts(lock, unpinned, unnamed, drifts)))
     else:
-        click.echo(agreement(lock, unpinned, unnamed))
-    if unpinned or unnamed:
+        click.echo(agreement(lock, unpinned, unnamed, drifts))
+    if unpinned or unnamed or drifts:
         raise SystemExit(1)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from rung.cli.lockrungs import NamedModel, State
 from rung.cli.modeltext import size
+from rung.cli.verifytext import difference, fix
+from rung.models.lock.drift import Drift
 from rung.models.lock.file import LOCK_NAME
 from rung.models.lock.record import Artefact, Lock, Verified
 from rung.quantities import counted
@@ -14,7 +16,7 @@ from rung.quantities import counted
 def describe(before: Lock, after: Lock, new: Sequence[Artefact], left: Sequence[NamedModel]) -> str:
     """What was pinned, what each is, and what could not be."""
     held = f"{LOCK_NAME} pins {counted(len(after.artefacts), 'model')}"
-    changed = [each for each in new if before.find(each.source) != each]
+    changed = [each for each in new if each not in before.artefacts]
     answer = f"pinned {counted(len(changed), 'model')}" if changed else "nothing to pin"
     lines = [f"{answer} · {held}"]
     lines += [f"  {_artefact(each, before)}" for each in changed]
@@ -28,34 +30,55 @@ def facts(
     """The same for programs."""
     return {
         "format": 1,
-        "pinned": [each for each in new if before.find(each.source) != each],
+        "pinned": [each for each in new if each not in before.artefacts],
         "models": len(after.artefacts),
         "unpinned": [_facts(each) for each in left],
     }
 
 
-def agreement(lock: Lock, unpinned: Sequence[NamedModel], unnamed: Sequence[Artefact]) -> str:
-    """Whether `rung.toml` and the lock name the same models, and where they do not."""
-    if not unpinned and not unnamed:
-        return f"agreed   {LOCK_NAME} pins what rung.toml names: {counted(len(lock.artefacts), 'model')}"
-    lines = [f"not agreed   rung.toml and {LOCK_NAME} do not name the same models"]
+def agreement(
+    lock: Lock,
+    unpinned: Sequence[NamedModel],
+    unnamed: Sequence[Artefact],
+    drifts: Sequence[Drift],
+) -> str:
+    """Whether `rung.toml`, the lock and the files agree, and where they do not."""
+    if not unpinned and not unnamed and not drifts:
+        held = counted(len(lock.artefacts), "model")
+        return f"agreed   {LOCK_NAME} pins what rung.toml names, and the files are what it says: {held}"
+    what = []
+    if unpinned or unnamed:
+        what.append(f"rung.toml and {LOCK_NAME} do not name the same models")
+    if drifts:
+        what.append(f"files are not what {LOCK_NAME} says")
+    lines = [f"not agreed   {'; '.join(what)}"]
     lines += _unpinned(unpinned)
     for artefact in unnamed:
         lines.append(f"  no rung names   {artefact.name} ({artefact.source})")
         lines.append(f"    hint: rung lock --remove {artefact.name}")
+    by_name = {artefact.name: artefact for artefact in lock.artefacts}
+    for drift in drifts:
+        lines.append(f"  changed   {difference(drift)}")
+        lines.append(f"    hint: {fix(drift, by_name[drift.artefact])}")
     return "\n".join(lines)
 
 
 def frozen_facts(
-    lock: Lock, unpinned: Sequence[NamedModel], unnamed: Sequence[Artefact]
+    lock: Lock,
+    unpinned: Sequence[NamedModel],
+    unnamed: Sequence[Artefact],
+    drifts: Sequence[Drift],
 ) -> dict[str, object]:
     """The same for programs."""
     return {
         "format": 1,
-        "agreed": not unpinned and not unnamed,
+        "agreed": not unpinned and not unnamed and not drifts,
         "models": len(lock.artefacts),
         "unpinned": [_facts(each) for each in unpinned],
         "unnamed": [each.name for each in unnamed],
+        "changed": [
+            {"name": each.artefact, "path": each.file.path, "kind": each.kind} for each in drifts
+        ],
     }
 
 
@@ -80,7 +103,7 @@ def _artefact(artefact: Artefact, before: Lock) -> str:
 
 def _unpinned(models: Sequence[NamedModel]) -> Iterator[str]:
     for each in models:
-        yield f"  not pinned   rungs.{each.rung}.model {each.model!r} {_WHY[each.state]}"
+        yield f"  not pinned   rungs.{each.rung}.{each.key} {each.model!r} {_WHY[each.state]}"
         yield f"    hint: {_fix(each)}"
 
 
@@ -89,6 +112,7 @@ _WHY = {
     State.HERE: "is here",
     State.MISSING: "is not there",
     State.ELSEWHERE: "lies outside this folder",
+    State.UNNAMEABLE: "has a name that cannot stand in rung.lock",
     State.UNFETCHED: "is not fetched",
 }
 
@@ -99,6 +123,7 @@ def _fix(model: NamedModel) -> str:
         State.HERE: "rung lock",
         State.MISSING: "check the path in rung.toml, or fetch the model: rung pull",
         State.ELSEWHERE: f"rung pull file:{model.model} links it below models/; then name that file in rung.toml",
+        State.UNNAMEABLE: "rename the file: no backslashes, nothing that cannot be seen",
         State.UNFETCHED: f"rung pull {model.model}",
     }[model.state]
 
@@ -106,6 +131,7 @@ def _fix(model: NamedModel) -> str:
 def _facts(model: NamedModel) -> dict[str, object]:
     return {
         "rung": model.rung,
+        "key": model.key,
         "model": model.model,
         "state": model.state,
         "fix": _fix(model),

@@ -14,6 +14,7 @@ from rung.models.pull.facts import abilities, is_permissive, surprises
 from rung.models.pull.obtaining import Obtained
 from rung.models.pull.pulling import Pulled
 from rung.models.pull.restoring import Restored
+from rung.models.scan.report import shown
 from rung.models.sources.resolved import Resolved
 from rung.quantities import counted
 
@@ -24,7 +25,7 @@ def resolve_line(settled: Settled) -> str:
     parts = [
         revision_text(resolved),
         fit_text(estimate) if estimate is not None else None,
-        f"licence {resolved.licence}" if resolved.licence else None,
+        f"licence {shown(resolved.licence)}" if resolved.licence else None,
         f"in the store of {resolved.store}" if resolved.store else None,
     ]
     return "resolve   " + "   ".join(part for part in parts if part)
@@ -68,7 +69,7 @@ def pinned_lines(done: Pulled, root: Path) -> str:
         [
             f"fetch     {_fetched(done.obtained)}",
             f"verify    {_verified(artefact, done.obtained)}",
-            f"pinned    {LOCK_NAME} ({_change(done)})   {' · '.join(part for part in got if part)}",
+            f"pinned    {LOCK_NAME} ({_changed(done)})   {' · '.join(part for part in got if part)}",
             f"file      {done.artefact.weights[0].path}",
             f"next      rung run {_shown(root / artefact.weights[0].path)} 'Say hello.'",
         ]
@@ -150,8 +151,25 @@ def restored_facts(done: Sequence[Restored]) -> dict[str, object]:
 def _change(done: Pulled) -> str:
     if done.before is None:
         return "+1"
+    if done.before == done.artefact:
+        return "unchanged"
     same = _digests(done.before.files) == _digests(done.artefact.files)
-    return "unchanged" if same else "replaced"
+    return "updated" if same else "replaced"
+
+
+def _changed(done: Pulled) -> str:
+    """The same for people: `the same files, new revision and licence`."""
+    change, before, now = _change(done), done.before, done.artefact
+    if change != "updated" or before is None:
+        return change
+    facts_ = {
+        "reference": before.source == now.source,
+        "revision": before.revision == now.revision,
+        "licence": before.licence == now.licence,
+        "fit": before.fit == now.fit,
+    }
+    new = [name for name, same in facts_.items() if not same]
+    return f"the same files, new {' and '.join(new) or 'facts'}"
 
 
 def _digests(files: Sequence[LockedFile]) -> list[str]:

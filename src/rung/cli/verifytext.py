@@ -80,17 +80,18 @@ def _model(artefact: Artefact, *, ok: bool) -> str:
 
 
 def _drift(drift: Drift, artefact: Artefact) -> Iterator[str]:
-    yield f"model file changed since it was pinned: {_difference(drift)}"
+    yield f"model file changed since it was pinned: {difference(drift)}"
     if drift.parts:
         yield f"changed: {in_words(drift.parts, sampled=drift.sampled)}"
     elif drift.kind in (Kind.SIZE, Kind.CONTENT) and drift.reason:
         yield f"which part cannot be told: {drift.reason}"
     if Part.TEMPLATE in drift.parts:
         yield template_diff(artefact.template or "", drift.template or "")
-    yield f"hint: {_fix(drift, artefact)}"
+    yield f"hint: {fix(drift, artefact)}"
 
 
-def _difference(drift: Drift) -> str:
+def difference(drift: Drift) -> str:
+    """How a file differs from what is pinned, as a clause."""
     pinned = drift.file
     match drift.kind:
         case Kind.MISSING:
@@ -103,7 +104,8 @@ def _difference(drift: Drift) -> str:
             return f"{pinned.path} is sha256 {drift.sha256}, {LOCK_NAME} says {pinned.sha256}"
 
 
-def _fix(drift: Drift, artefact: Artefact) -> str:
+def fix(drift: Drift, artefact: Artefact) -> str:
+    """What to do about it."""
     if artefact.source.startswith("file:"):
         again = f"; if the new one is meant, rung lock {artefact.files[0].path}"
         there = drift.kind is not Kind.MISSING

@@ -50,7 +50,7 @@ def artefact_of(
     return Artefact(
         name=_name(weights[0].path),
         source=_source(resolved.reference, weights[0].path),
-        revision=resolved.revision,
+        revision=plain(resolved.revision),
         files=tuple(files),
         identity=identity_of(headers),
         sample=sample_of(headers, lambda piece: read_slice(paths, piece)) if paths else None,

@@ -196,15 +196,9 @@ def _pin(
     locked = tuple(_locked(each, root) for each in obtained)
     fit = fit_record(estimate) if estimate is not None else None
     artefact = artefact_of(resolved, locked, headers, root=root, fit=fit)
-    if before is not None and [f.sha256 for f in before.files] == [
-        f.sha256 for f in artefact.files
-    ]:
-        artefact = msgspec.structs.replace(
-            artefact, name=before.name, signature=before.signature, fit=fit or before.fit
-        )
-    update_lock(root / LOCK_NAME, lambda lock: lock.put(artefact))
+    lock = update_lock(root / LOCK_NAME, lambda lock: lock.put(artefact))
     return Pulled(
-        artefact=artefact,
+        artefact=lock.find(artefact.source) or artefact,
         before=before,
         resolved=resolved,
         estimate=estimate,
