@@ -52,6 +52,20 @@ def test_a_long_change_is_cut() -> None:
     assert diff[-1] == "…"
 
 
+def test_templates_that_would_take_minutes_to_compare_are_compared_at_their_start() -> None:
+    """The time for a diff grows faster than the square of the lines; a publisher chooses both texts."""
+    lines = [f"{number * 7 % 120}" for number in range(60_000)]
+    hostile = "\n".join(["same", "was\x1b", *lines])
+    diff = template_diff(hostile, "\n".join(["same", "is", *reversed(lines)]))
+    assert diff.splitlines() == [
+        "too long to be compared line by line: 60,002 lines pinned, 60,002 now; line 2 is the first that differs",
+        "-was\\x1b",
+        "+is",
+    ]
+    assert template_diff(hostile, f"{hostile}\nmore").splitlines()[1:] == ["+more"]
+    assert template_diff(hostile, f"{hostile}\n") == "only line ends or the end of the text differ"
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.text(st.sampled_from(list("{}%#- \n'\".[]()|~+=_abfori")), max_size=60))
 def test_no_text_makes_the_checker_fail(text: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import datetime
 import difflib
+import itertools
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,10 @@ MOST_OUTPUT = 1024 * 1024
 """Most characters that it may write around the short conversations of the probes."""
 _FUEL = 1_000_000
 _MOST_DIFF = 400
+_MOST_PAIRS = 1_000_000
+"""Of lines that are compared: the time for a diff grows with their number and more, the longest templates in use have
+some hundred lines."""
+_ENDS_DIFFER = "only line ends or the end of the text differ"
 _MOST_NOTES = 8
 
 # The mark around assistant turns in templates for training; the text between is rendered as it stands.
@@ -105,13 +110,32 @@ def template_notes(text: str) -> tuple[str, ...]:
 
 
 def template_diff(pinned: str, now: str) -> str:
-    """What changed between two templates, as a unified diff of at most some hundred lines; empty for nothing."""
-    names = ("pinned", "now")
-    lines = difflib.unified_diff(pinned.splitlines(), now.splitlines(), *names, lineterm="")
+    """What changed between two templates, as a unified diff of at most some hundred lines; empty for nothing.
+
+    Of two that are longer than templates are, only where they begin to differ.
+    """
+    before, after = pinned.splitlines(), now.splitlines()
+    if len(before) * len(after) > _MOST_PAIRS:
+        return _first_difference(before, after)
+    lines = difflib.unified_diff(before, after, "pinned", "now", lineterm="")
     kept = [shown(line) for line, _ in zip(lines, range(_MOST_DIFF), strict=False)]
     if not kept and pinned != now:
-        return "only line ends or the end of the text differ"
+        return _ENDS_DIFFER
     return "\n".join([*kept, "…"] if len(kept) == _MOST_DIFF else kept)
+
+
+def _first_difference(before: Sequence[str], after: Sequence[str]) -> str:
+    if before == after:
+        return _ENDS_DIFFER
+    pairs = itertools.zip_longest(before, after)
+    number, (old, new) = next(pair for pair in enumerate(pairs, 1) if pair[1][0] != pair[1][1])
+    lines = [
+        f"too long to be compared line by line: {len(before):,} lines pinned, {len(after):,} now; "
+        f"line {number:,} is the first that differs",
+        *([shown(f"-{old}")] if old is not None else []),
+        *([shown(f"+{new}")] if new is not None else []),
+    ]
+    return "\n".join(lines)
 
 
 def _found(pattern: re.Pattern[str], text: str) -> list[str]:
