@@ -81,6 +81,25 @@ def test_json_holds_the_same_facts(hub: Hub, project: Path) -> None:
     assert (model["state"], model["parts"], model["now"]) == ("changed", ["weights"], now)
 
 
+def test_a_change_whose_parts_cannot_be_read_is_told_with_exit_3(hub: Hub, project: Path) -> None:
+    """It is known from the digests; what changed is not."""
+    hub.add_repo("a/tiny-GGUF", {"tiny.gguf": tiny_model(project / "n.gguf", seed=5)})
+    hub.fail(Fault(Mode.STATUS, status=503), times=9)
+    done = run("outdated", "tiny")
+    assert done.exit_code == 3
+    assert "tiny   changed: the file   " in done.stdout
+    assert "its header cannot be read: '127.0.0.1' failed with status 503" in done.stdout
+
+
+def test_a_setting_that_is_wrong_ends_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says nothing of any model."""
+    monkeypatch.setenv("HF_ENDPOINT", "ftp://nothing")
+    done = run("outdated")
+    assert done.exit_code != 0
+    assert done.stdout == ""
+    assert "HF_ENDPOINT is 'ftp://nothing'" in str(done.exception or done.stderr)
+
+
 def test_a_source_that_cannot_be_asked_is_said_and_exit_3(hub: Hub) -> None:
     """After the others were."""
     hub.fail(Fault(Mode.STATUS, status=500), times=99, path="/api/")

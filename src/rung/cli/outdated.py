@@ -31,7 +31,7 @@ def command(names: tuple[str, ...], config: Path | None, as_json: bool) -> None:
     artefacts = chosen(lock_of(project_root(config)), names)
     found = run_blocking(_asked(artefacts))
     click.echo(msgspec.json.encode(facts(found)) if as_json else describe(found))
-    if any(update.state is State.UNREACHABLE for update in found):
+    if any(each.state is State.UNREACHABLE or each.broken_off for each in found):
         raise SystemExit(SourceError.exit_code)
 
 

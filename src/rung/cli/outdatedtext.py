@@ -46,6 +46,7 @@ def facts(found: Sequence[Update]) -> dict[str, object]:
                 "now": update.revision,
                 "parts": update.parts,
                 "weights_compared": update.sampled,
+                "places": update.places,
                 "licence": {"pinned": update.artefact.licence, "now": update.licence},
                 "template": update.template,
                 "reason": update.reason,
@@ -58,8 +59,8 @@ def facts(found: Sequence[Update]) -> dict[str, object]:
 def _model(update: Update, width: int) -> Iterator[str]:
     artefact = update.artefact
     yield f"{artefact.name:<{width}}   {_state(update)}   {artefact.source}"
-    if update.state is State.CHANGED and update.reason:
-        yield f"{'':<{width}}   its header cannot be read: {update.reason}"
+    if update.state in (State.CHANGED, State.REVISION) and update.reason:
+        yield f"{'':<{width}}   {update.reason}"
     if Part.LICENCE in update.parts:
         yield f"{'':<{width}}   licence {artefact.licence or 'not stated'} → {update.licence}"
     if Part.TEMPLATE in update.parts:
@@ -75,7 +76,9 @@ def _state(update: Update) -> str:
         case State.REVISION:
             return f"nothing but the revision   {moved}"
         case State.CHANGED:
-            what = in_words(update.parts, sampled=update.sampled) if update.parts else "the file"
+            compared = bool(update.sampled)
+            what = in_words(update.parts, sampled=compared, places=update.places)
+            what = what if update.parts else "the file"
             return f"changed: {what}   {moved}"
         case State.GONE:
             return f"cannot be had any more: {update.reason}"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -18,7 +19,7 @@ from rung.models.lock.changes import Part, in_words
 from rung.models.lock.drift import Drift, Kind, check
 from rung.models.lock.identity import SLICES, identity_of, slices_of, template_of
 from rung.models.lock.pinning import local_artefact
-from rung.models.lock.record import Lock
+from rung.models.lock.record import Identity, Lock
 
 SAME = " (weights the same at 16 places)"
 
@@ -113,12 +114,38 @@ def test_a_missing_file_and_one_that_is_no_model_are_told_apart(tmp_path: Path) 
 def test_the_order_of_metadata_is_no_identity_and_its_values_are(tmp_path: Path) -> None:
     """A converter that writes keys in another order makes the same model."""
 
-    def identity(extra: Mapping[str, object], **facts: Any) -> object:  # Any: as above
+    def identity(extra: Mapping[str, object], **facts: Any) -> Identity:  # Any: as above
         return identity_of([read_header(tiny_model(tmp_path / "m.gguf", extra=extra, **facts))])
 
     one = identity({"general.author": "a", "general.url": "b"})
-    assert one == identity({"general.url": "b", "general.author": "a"})
-    assert one != identity({"general.url": "b", "general.author": "c"})
+    two = identity({"general.url": "b", "general.author": "a"})
+    assert one.layout != two.layout
+    assert one == msgspec.structs.replace(two, layout=one.layout)
+    assert one.parameters != identity({"general.url": "b", "general.author": "c"}).parameters
+
+
+def test_another_order_of_the_metadata_is_not_blamed_on_the_weights(tmp_path: Path) -> None:
+    """Two entries change places: every byte of the weights is the same."""
+
+    def swapped(path: Path) -> None:
+        content, entries = path.read_bytes(), read_header(path).metadata.values()
+        _, one, two, *_ = sorted(entries, key=lambda entry: entry.start)
+        parts = (content[two.start : two.end], content[one.start : one.end])
+        path.write_bytes(content[: one.start] + b"".join(parts) + content[two.end :])
+
+    (found,) = drifts(tmp_path, swapped)
+    assert found.parts == (Part.LAYOUT,)
+    assert in_words(found.parts) == "order or padding of the file only" + SAME
+
+
+def test_an_array_of_templates_belongs_to_the_tokenizer(tmp_path: Path) -> None:
+    """It is no text of a template, and in one of the digests all the same."""
+    one, two = (
+        identity_of([read_header(tiny_model(tmp_path / "m.gguf", extra={key: ["a", word]}))])
+        for key, word in (("tokenizer.chat_templates", "b"), ("tokenizer.chat_templates", "c"))
+    )
+    assert one.tokenizer != two.tokenizer
+    assert one.template == two.template
 
 
 def test_named_templates_count_as_the_template(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from gguf_models import CHATML, tiny_model
 from hub import MODEL_LAYER, TEMPLATE_LAYER, Fault, Hub, Mode
+from rung.errors import ConfigError, InputError
 from rung.models.header import read_header
 from rung.models.lock.changes import Part
 from rung.models.lock.identity import SLICE_BYTES, SLICES
@@ -120,6 +122,7 @@ def test_it_says_which_part_the_publisher_changed(
         parts,
         Part.TENSORS not in parts,
     )
+    assert found.places == (SLICES if found.sampled else 0)
     assert (found.template is not None) == (
         Part.TEMPLATE in parts and facts["template"] is not None
     )
@@ -136,6 +139,89 @@ def test_of_the_weights_it_reads_sixteen_slices(hub: Hub, tmp_path: Path) -> Non
         if each.range and not each.range.startswith("bytes=0-")
     ]
     assert [each.sent for each in slices] == [SLICE_BYTES] * SLICES
+    (found,) = asked(artefact)
+    assert found.places == SLICES
+
+
+def test_another_projector_is_told_and_one_that_went_away(hub: Hub, tmp_path: Path) -> None:
+    """A file that was pinned beside the weights is looked for by its name."""
+    weights, eyes, other = (
+        tiny_model(tmp_path / name, seed=seed)
+        for seed, name in enumerate((FILE, "mmproj-F16.gguf", "o.gguf"))
+    )
+    hub.add_repo(REPO, {FILE: weights, eyes.name: eyes}, licence="mit")
+    artefact = pin(SOURCE, weights)
+    file = LockedFile(
+        role="projector",
+        path="models/tiny-Q4_K_M.with.mmproj-F16.gguf",
+        size=eyes.stat().st_size,
+        sha256=hashlib.sha256(eyes.read_bytes()).hexdigest(),
+        verified=Verified.PUBLISHER,
+    )
+    artefact = msgspec.structs.replace(artefact, files=(*artefact.files, file))
+    expected: list[tuple[dict[str, Path], State, tuple[Part, ...], bool]] = [
+        ({eyes.name: eyes, "README.md": other}, State.REVISION, (), False),
+        ({eyes.name: other, "mmproj-BF16.gguf": eyes}, State.CHANGED, (Part.FILES,), False),
+        ({"mmproj-BF16.gguf": eyes}, State.CHANGED, (Part.FILES,), True),
+        ({}, State.CHANGED, (Part.FILES,), True),
+    ]
+    for files, state, parts, said in expected:
+        hub.add_repo(REPO, {FILE: weights, **files}, licence="mit")
+        (found,) = asked(artefact)
+        assert (found.state, found.parts, found.reason is not None) == (state, parts, said)
+
+
+@pytest.mark.parametrize("source", [f"hf:{REPO}", f"hf:{REPO}:Q8_0"])
+def test_what_else_a_publisher_adds_is_no_change_of_the_pinned_file(
+    hub: Hub, tmp_path: Path, source: str
+) -> None:
+    """Also where the reference would mean another file now, or none in particular."""
+    path = tiny_model(tmp_path / "tiny-Q8_0.gguf")
+    other = tiny_model(tmp_path / "other.gguf", seed=1)
+    hub.add_repo(REPO, {path.name: path})
+    artefact = pin(source, path)
+    for added in ("tiny-Q4_K_M.gguf", "tiny-Q5_0.gguf", "big-Q8_0.gguf"):
+        hub.add_repo(REPO, {path.name: path, added: other})
+        (found,) = asked(artefact)
+        assert (found.state, found.parts, found.reason) == (State.REVISION, (), None)
+    mended = tiny_model(tmp_path / "mended.gguf", template="{{ x }}")
+    hub.add_repo(REPO, {path.name: mended, "tiny-Q4_K_M.gguf": other})
+    (found,) = asked(artefact)
+    assert (found.state, found.parts) == (State.CHANGED, (Part.TEMPLATE,))
+
+
+def test_a_header_that_cannot_be_read_leaves_the_change_known(hub: Hub, tmp_path: Path) -> None:
+    """The digests told it; which part it is stays open."""
+    artefact = published(hub, tmp_path)
+    hub.add_repo(REPO, {FILE: tiny_model(tmp_path / "o.gguf", seed=1)}, licence="apache-2.0")
+    hub.fail(Fault(Mode.STATUS, status=503), times=9)
+    (found,) = asked(artefact)
+    assert (found.state, found.parts, found.broken_off) == (State.CHANGED, (), True)
+    assert "its header cannot be read: " in (found.reason or "")
+
+
+def test_a_wrong_setting_is_no_news_of_a_publisher(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is a lock that names nonsense."""
+    artefact = published(hub, tmp_path)
+    broken = msgspec.structs.replace(artefact, source="nonsense")
+    with pytest.raises(ConfigError, match=r"rung\.lock: the source of 'tiny-Q4_K_M' is no name"):
+        asked(broken)
+    monkeypatch.setenv("HF_ENDPOINT", "ftp://nothing")
+    with pytest.raises(InputError, match="HF_ENDPOINT is 'ftp://nothing'"):
+        asked(artefact)
+
+
+def test_an_address_that_took_a_query_cannot_be_asked_again(hub: Hub, tmp_path: Path) -> None:
+    """The lock does not hold the query, which may be a key."""
+    path = tiny_model(tmp_path / FILE)
+    source = hub.add_file(FILE, path.read_bytes())
+    artefact = pinned_address(f"{source}?sig=abc", path)
+    assert artefact.source == f"{source}?"
+    (found,) = asked(artefact)
+    assert found.state is State.UNANSWERABLE
+    assert "cannot be asked again" in (found.reason or "")
 
 
 def test_another_licence_is_told(hub: Hub, tmp_path: Path) -> None:
@@ -214,6 +300,7 @@ def test_each_model_has_its_own_answer(hub: Hub, tmp_path: Path) -> None:
         State.UNREACHABLE,
     ]
     assert all(each.reason for each in found[1:])
+    assert [each.sampled for each in found] == [None] * 4
 
 
 def test_a_server_that_gives_no_parts_of_files_leaves_the_weights_uncompared(

@@ -19,6 +19,7 @@ class Part(enum.StrEnum):
     TEMPLATE = "template"
     TOKENIZER = "tokenizer"
     METADATA = "metadata"
+    LAYOUT = "layout"  # nothing that the file says
     FILES = "files"  # beside the weights
     LICENCE = "licence"
 
@@ -29,10 +30,11 @@ _WORDS = {
     Part.TEMPLATE: "chat template",
     Part.TOKENIZER: "tokenizer",
     Part.METADATA: "metadata",
+    Part.LAYOUT: "order or padding of the file",
     Part.FILES: "files beside the weights",
     Part.LICENCE: "licence",
 }
-_HEADER = {Part.TEMPLATE, Part.TOKENIZER, Part.METADATA}
+_HEADER = {Part.TEMPLATE, Part.TOKENIZER, Part.METADATA, Part.LAYOUT}
 
 
 def changed_parts(artefact: Artefact, now: Identity, sample: str | None) -> tuple[Part, ...]:
@@ -57,27 +59,31 @@ def changed_parts(artefact: Artefact, now: Identity, sample: str | None) -> tupl
     sampled = artefact.sample is not None and sample is not None
     if Part.TENSORS in header:
         return tuple(header)  # other tensors have other weights; slices of them are of other places
-    # A file of the same header with another digest has other weights wherever the slices lie.
-    if not header or (sampled and artefact.sample != sample):
+    if sampled and artefact.sample != sample:
         return (Part.WEIGHTS, *header)
-    return tuple(header)
+    if header:
+        return tuple(header)
+    # Where the header is the same to the byte, a file of another digest has other weights beside the slices.
+    moved = pinned.layout is not None and pinned.layout != now.layout
+    return (Part.LAYOUT,) if moved else (Part.WEIGHTS,)
 
 
-def in_words(parts: tuple[Part, ...], *, sampled: bool = True) -> str:
+def in_words(parts: tuple[Part, ...], *, sampled: bool = True, places: int = SLICES) -> str:
     """`weights and tokenizer`, `chat template only (weights the same at 16 places)`: what changed.
 
     Args:
         parts: what did.
         sampled: whether slices of the weights were compared where only the header seems to have changed.
+        places: how many.
     """
     words = [_WORDS[part] for part in parts]
     if not words:
         return "nothing"
     if len(words) == 1:
-        alone = parts[0] in (Part.TEMPLATE, Part.TOKENIZER, Part.METADATA, Part.LICENCE)
+        alone = parts[0] in {*_HEADER, Part.LICENCE}
         text = f"{words[0]} only" if alone else words[0]
     else:
         text = f"{', '.join(words[:-1])} and {words[-1]}"
     if _HEADER & {*parts} and not {Part.WEIGHTS, Part.TENSORS} & {*parts}:
-        text += f" (weights {f'the same at {SLICES} places' if sampled else 'not compared'})"
+        text += f" (weights {f'the same at {places} places' if sampled else 'not compared'})"
     return text

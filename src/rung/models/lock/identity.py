@@ -50,6 +50,7 @@ def identity_of(headers: Sequence[Header]) -> Identity:
         tokenizer=_hex(_entries(header, _is_tokenizer) for header in headers),
         template=None if text is None else hashlib.sha256(text.encode()).hexdigest(),
         parameters=_hex(_entries(header, _is_parameter) for header in headers),
+        layout=_hex(_layout(header) for header in headers),
     )
 
 
@@ -59,7 +60,7 @@ def template_of(headers: Sequence[Header]) -> str | None:
         (key, text)
         for header in headers
         for key in sorted(header.metadata)
-        if _is_template(key) and (text := header.text(key)) is not None
+        if _is_template(header, key) and (text := header.text(key)) is not None
     ]
     if not texts:
         return None
@@ -111,20 +112,29 @@ def _table(header: Header) -> bytes:
     return msgspec.json.encode(rows)
 
 
-def _entries(header: Header, chosen: Callable[[str], bool]) -> bytes:
+def _layout(header: Header) -> bytes:
+    """What a file can differ in while it says the same: its entries in their order, and where the data starts."""
+    start = min((tensor.start for tensor in header.tensors), default=0)
+    return b"".join(e.digest for e in header.metadata.values()) + start.to_bytes(8, "little")
+
+
+def _entries(header: Header, chosen: Callable[[Header, str], bool]) -> bytes:
     """The digests of entries by key; which place an entry has in the file does not count."""
-    return b"".join(entry.digest for key, entry in sorted(header.metadata.items()) if chosen(key))
+    kept = [entry for key, entry in sorted(header.metadata.items()) if chosen(header, key)]
+    return b"".join(entry.digest for entry in kept)
 
 
-def _is_template(key: str) -> bool:
-    return key == TEMPLATE or key.startswith((f"{TEMPLATE}.", f"{TEMPLATE}s"))
+def _is_template(header: Header, key: str) -> bool:
+    """Whether an entry is a text that `template_of` gives; an array of the templates' names is none."""
+    named = key == TEMPLATE or key.startswith((f"{TEMPLATE}.", f"{TEMPLATE}s"))
+    return named and header.text(key) is not None
 
 
-def _is_tokenizer(key: str) -> bool:
-    return key.startswith(_TOKENIZER) and not _is_template(key)
+def _is_tokenizer(header: Header, key: str) -> bool:
+    return key.startswith(_TOKENIZER) and not _is_template(header, key)
 
 
-def _is_parameter(key: str) -> bool:
+def _is_parameter(_: Header, key: str) -> bool:
     return not key.startswith((_TOKENIZER, _SPLIT))
 
 

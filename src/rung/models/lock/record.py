@@ -47,12 +47,15 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         tokenizer: vocabulary and everything else under `tokenizer.`, chat templates left out.
         template: text of the chat templates, None where there is none.
         parameters: all other metadata.
+        layout: order of the metadata, with what the others leave out, and where the weights start; None where it was
+            not noted.
     """
 
     tensor_table: Sha256
     tokenizer: Sha256
     template: Sha256 | None
     parameters: Sha256
+    layout: Sha256 | None = None
 
 
 class FitRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
