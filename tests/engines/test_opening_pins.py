@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,49 @@ def test_a_damaged_lock_loads_nothing(tmp_path: Path) -> None:
     (tmp_path / LOCK_NAME).write_text('{"format": 1, "artefacts": [')
     with pytest.raises(ConfigError, match=r"rung\.lock:1: "):
         asked(tmp_path)
+
+
+@pytest.mark.parametrize("opened", ["before", "between"])
+def test_a_file_rewritten_with_its_old_times_is_refused(tmp_path: Path, opened: str) -> None:
+    """In the engine that read it, in another one of the process, and whether it is loaded or not."""
+    path = project(tmp_path, "models/tiny.gguf")
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[-100] ^= 1
+
+    async def scene() -> None:
+        settings = load_settings(tmp_path / "rung.toml")
+        engines = Engines(settings)
+        try:
+            engine = engines.get(settings.rungs["local"], "triage")
+            assert isinstance(engine, LlamaCppEngine)
+            await engine.generate(ASK)
+            path.write_bytes(content)
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+            if opened == "between":
+                engine = Engines(settings).get(settings.rungs["local"], "triage")
+                assert isinstance(engine, LlamaCppEngine)
+            with pytest.raises(EngineUnavailable, match="changed since it was pinned"):
+                await engine.generate(ASK)
+        finally:
+            await engines.aclose()
+
+    asyncio.run(scene())
+
+
+def test_a_file_that_got_another_name_besides_is_the_same_file(tmp_path: Path) -> None:
+    """Its system changes one of its times then, and it is read once more."""
+    path = project(tmp_path, "models/tiny.gguf")
+
+    async def scene() -> None:
+        settings = load_settings(tmp_path / "rung.toml")
+        engines = Engines(settings)
+        try:
+            engine = engines.get(settings.rungs["local"], "triage")
+            assert isinstance(engine, LlamaCppEngine)
+            first = await engine.generate(ASK)
+            os.link(path, tmp_path / "twin.gguf")
+            assert (await engine.generate(ASK)).text == first.text
+        finally:
+            await engines.aclose()
+
+    asyncio.run(scene())

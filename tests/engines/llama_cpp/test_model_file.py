@@ -10,8 +10,9 @@ from supervised import parameters
 from gguf_models import CHATML, tiny_model, vocabulary
 from rung.config import KvType
 from rung.engines.llama_cpp.footprint import Footprint
-from rung.engines.llama_cpp.model_file import Fingerprint, read_model_file
+from rung.engines.llama_cpp.model_file import read_model_file
 from rung.errors import ModelError
+from rung.models.fingerprint import Fingerprint
 from rung.models.hardware.memory import read_memory
 from rung.models.shards import read_model
 
@@ -28,7 +29,9 @@ def test_a_header_is_read(tiny: Path) -> None:
     assert file.metadata["tokenizer.chat_template"] == CHATML
     assert file.metadata["tokenizer.ggml.add_bos_token"] is False
     assert file.lengths["tokenizer.ggml.tokens"] == len(vocabulary()[0])
-    assert file.fingerprint == Fingerprint(facts.st_ino, facts.st_size, facts.st_mtime_ns)
+    assert file.fingerprint == Fingerprint(
+        facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+    )
 
 
 def test_long_arrays_are_stepped_over(tmp_path: Path) -> None:

@@ -12,15 +12,16 @@ import functools
 import hashlib
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
-from rung.engines.llama_cpp.model_file import Fingerprint, fingerprint
 from rung.engines.llama_cpp.parameters import ModelParameters
 from rung.engines.llama_cpp.role import Role
 from rung.errors import EngineUnavailable, ModelError
+from rung.models.fingerprint import Fingerprint, changed_meanwhile, fingerprint
+from rung.models.lock.hashing import hash_file
 from rung.models.lock.record import LockedFile
 
 _SPLIT = re.compile(r"(.*)-00001-of-([0-9]{5})\.gguf", re.DOTALL)
@@ -54,8 +55,9 @@ class PinnedFiles:
         self._parts = parts_of(parameters.path)
         self._adapters = tuple(adapter.path for adapter in parameters.adapters)
         self._pins = pins
-        self._admitted = not pins
+        self._admitted: _Prints | None = None
         self._pinned: _Prints | None = None
+        self._digests: Digests | None = None
         self._seen: set[tuple[Role, int]] = set()
         self._hashing = threading.Lock()
 
@@ -87,18 +89,19 @@ class PinnedFiles:
             print_ = _print(path)
             if print_ is not None and print_.size != pin.size:
                 raise _drifted(path, f"has {print_.size:,} bytes", f"{pin.size:,}")
-        if self._pinned is not None:
-            pairs = zip(self._prints(), self._pinned, strict=True)
-            if any(now is not None and now != met for now, met in pairs):
-                raise self._replaced()
+        now = self._prints()
+        if any(each is not None and _others(met, each) for met, each in self._pairs(now)):
+            raise self._replaced()
 
     async def admit(self) -> None:
-        """Check that the files are those that the lock names; read in full the first time, in a thread.
+        """Check that the files are those that the lock names.
+
+        They are read in full, in a thread, the first time and whenever something may have written to them since.
 
         Raises:
             EngineUnavailable: one has another digest, or cannot be read.
         """
-        if not self._admitted:
+        if self._pins and self._admitted != self._prints():
             await asyncio.to_thread(self._admit)
 
     def _admit(self) -> None:
@@ -110,8 +113,9 @@ class PinnedFiles:
                 found = file_digest(path)
                 if found != pin.sha256:
                     raise _drifted(path, f"is sha256 {found}", pin.sha256)
-            self._hold(before)  # another file that comes in its place is not what was read
-            self._admitted = True
+            if self._admitted is None or None not in before:
+                self._hold(before)  # another file that comes in its place is not what was read
+            self._admitted = before
 
     def digests(self) -> Digests:
         """Their digests; about a second for each GB the first time, so best called in a thread.
@@ -124,16 +128,24 @@ class PinnedFiles:
             parts = [file_digest(path) for path in self._parts if Path(path).exists()]
             adapters = tuple(file_digest(path) for path in self._adapters)
             self._hold(self._prints())
-        whole = parts[0] if len(parts) == 1 else _joined(parts)
-        return Digests(whole, adapters)
+            found = Digests(parts[0] if len(parts) == 1 else _joined(parts), adapters)
+            if self._digests is None:
+                self._digests = found
+            elif self._digests != found:
+                raise self._replaced()
+        return found
 
     def _hold(self, now: _Prints) -> None:
         """Pin the files, or compare them with those that are pinned."""
         self._complain_of_missing(now)
         if self._pinned is None:
             self._pinned = now
-        elif self._pinned != now:
+        elif any(_others(met, each) for met, each in self._pairs(now)):
             raise self._replaced()
+
+    def _pairs(self, now: _Prints) -> Iterator[tuple[Fingerprint | None, Fingerprint | None]]:
+        """Each file as it was met, and as it is."""
+        return zip(self._pinned or now, now, strict=True)
 
     def _replaced(self) -> EngineUnavailable:
         return EngineUnavailable(
@@ -193,13 +205,9 @@ def file_digest(path: str) -> str:
 @functools.lru_cache(maxsize=64)
 def _digest(path: str, print_: Fingerprint) -> str:
     """The digest; `print_` makes a changed file another question."""
-    with Path(path).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hash_file(Path(path))
     if fingerprint(Path(path)) != print_:
-        raise ModelError(
-            f"the model file {path!r} changed while it was read",
-            hint="wait until nothing writes to it any more",
-        )
+        raise changed_meanwhile(Path(path))
     return digest
 
 
@@ -212,6 +220,13 @@ def _drifted(path: str, found: str, pinned: str) -> EngineUnavailable:
 
 def _joined(parts: list[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _others(met: Fingerprint | None, now: Fingerprint | None) -> bool:
+    """Whether there is surely another file now; one that was renamed or linked there and back may be the same."""
+    if met is None or now is None:
+        return met is not now
+    return met.replaced_by(now)
 
 
 def _print(path: str) -> Fingerprint | None:

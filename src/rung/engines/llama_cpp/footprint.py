@@ -13,9 +13,9 @@ from pathlib import Path
 
 from rung.config import FlashAttention
 from rung.engines.llama_cpp.build import engine_build
-from rung.engines.llama_cpp.model_file import fingerprint
 from rung.engines.llama_cpp.parameters import ModelParameters
 from rung.engines.llama_cpp.role import Role
+from rung.models.fingerprint import fingerprint
 from rung.models.fit.demand import PROCESS
 from rung.models.fit.estimate import estimate
 from rung.models.fit.measured import SCORER, SERVER, Measurements, model_key

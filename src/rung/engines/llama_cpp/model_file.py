@@ -11,17 +11,9 @@ from pathlib import Path
 import msgspec
 
 from rung.errors import ModelError
-from rung.models.bounded import facts_of
+from rung.models.fingerprint import Fingerprint, changed_meanwhile, fingerprint
 from rung.models.header import Header
 from rung.models.metadata import Array, Entry, Scalar, read_metadata
-
-
-class Fingerprint(msgspec.Struct, frozen=True):
-    """Changes when a file is replaced or written to, and is cheap to take."""
-
-    inode: int
-    size: int
-    modified_ns: int
 
 
 class ModelFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,16 +46,6 @@ class ModelFile(msgspec.Struct, frozen=True, kw_only=True):
         return (value if isinstance(value, int) else default,) * count
 
 
-def fingerprint(path: Path) -> Fingerprint:
-    """The fingerprint of a file as it is now.
-
-    Raises:
-        ModelError: there is none, it is no regular file, or it may not be read.
-    """
-    facts = facts_of(path)
-    return Fingerprint(facts.st_ino, facts.st_size, facts.st_mtime_ns)
-
-
 def read_model_file(path: Path) -> ModelFile:
     """Read what a GGUF file says about itself.
 
@@ -92,10 +74,7 @@ def _told(path: Path, before: Fingerprint, entries: Mapping[str, Entry]) -> Mode
     """What the entries tell of a file that is still as it was."""
     values = {key: entry.value for key, entry in entries.items()}
     if fingerprint(path) != before:
-        raise ModelError(
-            f"the model file {str(path)!r} changed while it was read",
-            hint="wait until nothing writes to it any more",
-        )
+        raise changed_meanwhile(path)
     architecture = values.get("general.architecture")
     if not isinstance(architecture, str) or not architecture:
         raise ModelError(

@@ -13,15 +13,14 @@ import msgspec
 from rung.config import FlashAttention, KvType
 from rung.engines.llama_cpp.footprint import Footprint
 from rung.engines.llama_cpp.model_file import (
-    Fingerprint,
     ModelFile,
-    fingerprint,
     model_file_of,
     read_model_file,
 )
 from rung.engines.llama_cpp.parameters import ModelParameters
 from rung.engines.llama_cpp.role import Role
 from rung.errors import ModelError
+from rung.models.fingerprint import Fingerprint, fingerprint
 from rung.models.fit.measured import Measurements
 from rung.models.hardware.memory import MemoryReading
 from rung.models.scan.gate import check_loadable

@@ -7,6 +7,7 @@ quick look; a full look never trusts it.
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ import msgspec
 
 from rung.errors import ModelError, StorageError
 from rung.files import write_atomically
-from rung.models.bounded import facts_of
+from rung.models.fingerprint import Fingerprint, fingerprint, unchanged
 from rung.models.home import home
 
 PIECE = 4 * 1024 * 1024
@@ -32,11 +33,7 @@ Progress = Callable[[int, int], None]
 class _Known(msgspec.Struct, frozen=True):
     """A file as it was when it was read in full."""
 
-    path: str
-    size: int
-    modified_ns: int
-    changed_ns: int
-    inode: int
+    file: Fingerprint
     sha256: str
 
 
@@ -46,28 +43,22 @@ def hash_file(path: Path, progress: Progress = lambda done, total: None) -> str:
     Raises:
         ModelError: there is no such file, it may not be read, or something writes to it.
     """
-    size = facts_of(path).st_size
-    before = _state(path, "")
     digest = hashlib.sha256()
     done = 0
     try:
-        with path.open("rb") as file:
+        with unchanged([path]) as (before,), path.open("rb") as file:
             while piece := file.read(PIECE):
                 digest.update(piece)
                 done += len(piece)
-                progress(done, size)
+                progress(done, before.size)
     except OSError as error:
         raise ModelError(
             f"the model file {str(path)!r} cannot be read: {error.strerror or error}",
             hint="check its permissions",
         ) from error
-    if _state(path, "") != before:
-        raise ModelError(
-            f"the model file {str(path)!r} changed while it was read",
-            hint="wait until nothing writes to it any more",
-        )
-    _remember(path, digest.hexdigest())
-    return digest.hexdigest()
+    known = _Known(before, digest.hexdigest())
+    _remember(path, known)
+    return known.sha256
 
 
 def known_hash(path: Path) -> str | None:
@@ -76,28 +67,22 @@ def known_hash(path: Path) -> str | None:
     Raises:
         ModelError: there is no such file, or it may not be looked at.
     """
-    facts_of(path)
+    now = fingerprint(path)
     try:
         known = msgspec.json.decode(_place(path).read_bytes(), type=_Known)
-    except (OSError, msgspec.DecodeError):
-        return None
-    return known.sha256 if known == _state(path, known.sha256) else None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None  # missing or damaged: the file will be read again
+    return known.sha256 if known.file == now else None
 
 
-def _state(path: Path, sha256: str) -> _Known:
-    facts = facts_of(path)
-    times = facts.st_mtime_ns, facts.st_ctime_ns
-    return _Known(str(path.absolute()), facts.st_size, *times, facts.st_ino, sha256)
-
-
-def _remember(path: Path, sha256: str) -> None:
+def _remember(path: Path, known: _Known) -> None:
     """Note what was read; where home cannot be written to, the next quick look is a full one."""
-    state = _state(path, sha256)
-    if time.time_ns() - max(state.modified_ns, state.changed_ns) < _SETTLED_NS:
+    last = max(known.file.modified_ns, known.file.changed_ns)
+    if time.time_ns() - last < _SETTLED_NS:
         return
     place = _place(path)
     try:
-        write_atomically(place, msgspec.json.encode(state))
+        write_atomically(place, msgspec.json.encode(known))
         _forget_oldest(place.parent)
     except (StorageError, OSError):
         return
@@ -112,5 +97,5 @@ def _forget_oldest(folder: Path) -> None:
 
 
 def _place(path: Path) -> Path:
-    name = hashlib.sha256(str(path.absolute()).encode(errors="surrogateescape")).hexdigest()
+    name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()
     return home() / _FOLDER / f"{name}.json"

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from rung.errors import ModelError
 from rung.ids import now
 from rung.models.filetypes import file_type_name
+from rung.models.fingerprint import unchanged
 from rung.models.header import Header, read_header
 from rung.models.lock.drift import read_slice
 from rung.models.lock.hashing import Progress, hash_file
@@ -95,21 +96,22 @@ def local_artefact(
         )
     pure = PurePosixPath(path)
     parts = [pure.with_name(name).as_posix() for name in part_names(pure.name)]
-    headers = read_model(root / path)
-    files = tuple(
-        LockedFile(
-            role=Role.WEIGHTS.value,
-            path=part,
-            size=header.size,
-            sha256=hash_file(root / part, progress),
-            verified=Verified.COMPUTED,
+    with unchanged([root / part for part in parts]):  # headers, digests and slices are of one file
+        headers = read_model(root / path)
+        files = tuple(
+            LockedFile(
+                role=Role.WEIGHTS.value,
+                path=part,
+                size=header.size,
+                sha256=hash_file(root / part, progress),
+                verified=Verified.COMPUTED,
+            )
+            for part, header in zip(parts, headers, strict=True)
         )
-        for part, header in zip(parts, headers, strict=True)
-    )
-    named = tuple(RemoteFile(name=PurePosixPath(p).name, role=Role.WEIGHTS) for p in parts)
-    reference = Reference(origin=Origin.FILE, repo=parts[0])
-    resolved = Resolved(reference=reference, revision="", files=named)
-    return artefact_of(resolved, files, headers, root=root)
+        named = tuple(RemoteFile(name=PurePosixPath(p).name, role=Role.WEIGHTS) for p in parts)
+        reference = Reference(origin=Origin.FILE, repo=parts[0])
+        resolved = Resolved(reference=reference, revision="", files=named)
+        return artefact_of(resolved, files, headers, root=root)
 
 
 def fetched_artefact(
@@ -131,32 +133,32 @@ def fetched_artefact(
         ModelError: a file is not there, is another one, or its publisher states no digest.
     """
     fetch = f"rung pull {resolved.reference}"
-    files: list[LockedFile] = []
     for path, remote in places:
-        name = path.relative_to(root).as_posix()
         if remote.sha256 is None:
             what = f"{resolved.reference} states no digest of {remote.name!r} to compare with"
             raise ModelError(what, hint=fetch)
         if not path.exists():
+            name = path.relative_to(root).as_posix()
             raise ModelError(f"{resolved.reference} is not here: there is no {name!r}", hint=fetch)
-        found = hash_file(path, progress)
-        if found != remote.sha256:
-            raise ModelError(
-                f"{name!r} is sha256 {found}, {resolved.reference} is {remote.sha256}",
-                hint=f"{fetch} --force replaces it",
-            )
-        size = path.stat().st_size
-        files.append(
+    with unchanged([path for path, _ in places]) as prints:
+        files = tuple(
             LockedFile(
                 role=remote.role.value,
-                path=name,
-                size=size,
-                sha256=found,
+                path=path.relative_to(root).as_posix(),
+                size=print_.size,
+                sha256=hash_file(path, progress),
                 verified=Verified.PUBLISHER,
             )
+            for (path, remote), print_ in zip(places, prints, strict=True)
         )
-    headers = [read_header(root / file.path) for file in files if file.role == Role.WEIGHTS]
-    return artefact_of(resolved, files, headers, root=root)
+        for file, (_, remote) in zip(files, places, strict=True):
+            if file.sha256 != remote.sha256:
+                raise ModelError(
+                    f"{file.path!r} is sha256 {file.sha256}, {resolved.reference} is {remote.sha256}",
+                    hint=f"{fetch} --force replaces it",
+                )
+        headers = [read_header(root / file.path) for file in files if file.role == Role.WEIGHTS]
+        return artefact_of(resolved, files, headers, root=root)
 
 
 def engine_build() -> str:
