@@ -10,6 +10,7 @@ import msgspec
 from rung.errors import GateError
 from rung.models.lock.file import LOCK_NAME
 from rung.models.lock.record import Artefact, Lock
+from rung.models.lock.sidefiles import name_at_source, name_beside
 from rung.models.pull.obtaining import Obtained
 from rung.models.pull.plan import Wanted
 from rung.models.reference import Origin
@@ -33,6 +34,40 @@ def pinned_as(
         return found
     holder = lock.holder(below(files[0].path, root))
     return holder[0] if holder is not None else None
+
+
+def apart(
+    files: Sequence[Wanted], lock: Lock, resolved: Resolved, root: Path
+) -> tuple[Wanted, ...]:
+    """The same, with a name of its own for a projector that is called like another pinned model's.
+
+    Args:
+        files: where they would lie, weights first.
+        lock: of the project.
+        resolved: what the source has.
+        root: folder of the project.
+    """
+    first = below(files[0].path, root)
+    before = lock.find(str(resolved.reference))
+    return tuple(
+        msgspec.structs.replace(each, path=root / _projector(each, first, before, lock, root))
+        if each.file.role is Role.PROJECTOR
+        else each
+        for each in files
+    )
+
+
+def _projector(each: Wanted, first: str, before: Artefact | None, lock: Lock, root: Path) -> str:
+    """Where a projector of the model whose first file is `first` is to lie."""
+    if before is not None:
+        for file in before.files:
+            if file.role == Role.PROJECTOR and name_at_source(before, file) == each.path.name:
+                return file.path
+    path = below(each.path, root)
+    holder = lock.holder(path)
+    if holder is None or holder[0].files[0].path == first or holder[1].sha256 == each.file.sha256:
+        return path
+    return below(each.path.with_name(name_beside(first, each.path.name)), root)
 
 
 def with_right_of_pin(each: Wanted, pinned: Artefact | None, root: Path) -> Wanted:

@@ -8,6 +8,7 @@ import msgspec
 
 from rung.errors import InputError, ModelError
 from rung.models.lock.record import Artefact
+from rung.models.lock.sidefiles import name_at_source
 from rung.models.reference import Origin, Reference, parse_reference
 from rung.models.sources.resolved import Resolved, Role
 
@@ -57,5 +58,5 @@ def projector_of(artefact: Artefact | None) -> str | None:
     """The name of the projector that was pinned with a model of Hugging Face; it stays part of it."""
     if artefact is None or not artefact.source.startswith("hf:"):
         return None
-    paths = [file.path for file in artefact.files if file.role == Role.PROJECTOR]
-    return paths[0].rpartition("/")[2] if paths else None
+    files = [file for file in artefact.files if file.role == Role.PROJECTOR]
+    return name_at_source(artefact, files[0]) if files else None

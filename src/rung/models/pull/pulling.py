@@ -19,6 +19,7 @@ from rung.models.lock.file import LOCK_NAME, read_lock, update_lock
 from rung.models.lock.pinning import artefact_of
 from rung.models.lock.record import Artefact, LockedFile, Verified
 from rung.models.pull.agreement import (
+    apart,
     below,
     check_digests,
     check_pin,
@@ -106,7 +107,7 @@ async def pull(
     resolved = await sources.resolve(reference)
     if extra := projector or projector_of(lock.find(str(reference))):
         resolved = await with_projector(resolved, extra, sources)
-    files = wanted(resolved, root, projector=True, replace=force)
+    files = apart(wanted(resolved, root, projector=True, replace=force), lock, resolved, root)
     before = pinned_as(lock, resolved, files, root, frozen=frozen)
     check_pin(before, resolved, files, root, frozen=frozen, force=force)
     files = tuple(with_right_of_pin(each, before, root) for each in files)
