@@ -455,6 +455,43 @@ def test_a_projector_is_fetched_when_asked_for_and_stays_part_of_the_pin(
     assert drift(root) == []
 
 
+def test_projectors_of_one_name_do_not_take_each_others_place(
+    hub: Hub, models: Path, root: Path
+) -> None:
+    """Nearly every repository calls its own `mmproj-F16.gguf`."""
+    for number, name in enumerate(("one", "two")):
+        hub.add_repo(
+            f"maker/{name}",
+            {
+                f"{name}-Q4_K_M.gguf": model(models, seed=number),
+                "mmproj-F16.gguf": model(models, layers=1, seed=number),
+            },
+        )
+        run_blocking(pulled(f"hf:maker/{name}", root, projector="mmproj-F16.gguf"))
+    second = "models/two-Q4_K_M.with.mmproj-F16.gguf"
+    assert (root / "models/mmproj-F16.gguf").is_file()
+    assert drift(root) == []
+    done = run_blocking(pulled("hf:maker/two", root))
+    assert [file.path for file in done.artefact.files] == ["models/two-Q4_K_M.gguf", second]
+    (root / second).unlink()
+    assert (second,) in brought_back(root)
+    assert drift(root) == []
+
+
+def test_an_address_with_a_query_is_pinned_without_it(hub: Hub, models: Path, root: Path) -> None:
+    """It may be a key; with another one the same file is the same pin."""
+    address = hub.add_file(FILE, model(models))
+    for query in ("sig=abc", "sig=def"):
+        done = run_blocking(pulled(f"{address}?{query}", root))
+        assert done.artefact.source == f"{address}?"
+    assert len(read_lock(root / LOCK_NAME).artefacts) == 1
+    kept = [path for path in root.rglob("*") if path.is_file() and path.suffix != ".gguf"]
+    assert not any(b"sig=" in path.read_bytes() for path in kept)
+    (root / "models" / FILE).unlink()
+    with pytest.raises(ModelError, match="cannot be asked again"):
+        brought_back(root)
+
+
 def test_what_was_shown_and_not_pinned_is_pinned_without_a_download(
     hub: Hub, models: Path, root: Path
 ) -> None:
