@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from rung.models.fit.model import Model
@@ -74,6 +75,14 @@ def a_model(
         file_type=file_type,
         exact=True,
     )
+
+
+def with_heads_of(width: int) -> Model:
+    """The same model with 8 heads of so many elements."""
+    model = a_model()
+    layer = Layer(kv_heads=8, width_k=8 * width, width_v=8 * width, window=0)
+    shape = msgspec.structs.replace(model.shape, layers=(layer,) * len(model.shape.layers))
+    return msgspec.structs.replace(model, shape=shape)
 
 
 def host(available: int, *, bandwidth: float | None = 100e9) -> Device:

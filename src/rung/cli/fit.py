@@ -9,7 +9,9 @@ import click
 import msgspec
 
 from rung.cli.options import Tokens, json_option
+from rung.errors import InputError
 from rung.models.fit.run import CACHE_TYPES, MOST_SLOTS, MOST_TOKENS
+from rung.quantities import counted
 
 if TYPE_CHECKING:
     from rung.cli.fitmodel import Opened
@@ -31,8 +33,8 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
     """How the model is to run, as the command line says it."""
 
     ctx: int | None
-    parallel: int
-    unified: bool
+    parallel: int | None
+    unified: bool | None
     kv_type: str | None
     kv_type_k: str | None
     kv_type_v: str | None
@@ -52,10 +54,11 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
 @click.option(
     "--parallel",
     type=click.IntRange(1, MOST_SLOTS),
-    default=1,
-    help="Slots: requests at once, which split the context.",
+    help="Slots: requests at once, which split the context; 1, or what the engine of --rules opens.",
 )
-@click.option("--unified/--split", default=False, help="Whether the slots share one cache instead.")
+@click.option(
+    "--unified/--split", default=None, help="Whether the slots share one cache instead; they split."
+)
 @click.option("--kv-type", type=_kind, help="Type of cached keys and values; f16 without it.")
 @click.option("--kv-type-k", type=_kind, help="Type of keys alone.")
 @click.option("--kv-type-v", type=_kind, help="Type of values alone.")
@@ -98,7 +101,7 @@ def command(
         _list_machines(as_json=as_json)
         return 0
     if model is None:
-        raise click.UsageError("Missing argument '[MODEL]'.")
+        raise click.UsageError("Missing argument 'MODEL'.")
     if plot is not None:
         from rung.cli.fitplot import check_plot
 
@@ -118,12 +121,13 @@ def _fit(name: str, asked: _Asked, profile: str | None, rule_set: str | None, sh
     from rung.cli.fitmodel import open_model, smaller_models
     from rung.models.fit.estimate import estimate
     from rung.models.fit.remedies import remedies
-    from rung.models.fit.rules import rules
+    from rung.models.fit.rules import EMBEDDED, rules
     from rung.models.fit.verdict import Verdict
 
     machine, chosen = _machine(profile), rules(rule_set)
     opened = open_model(name)
-    run = _run(asked, opened, machine)
+    served = None if rule_set in (None, *EMBEDDED) else chosen
+    run = _run(asked, opened, machine, served)
     measured, reserve = _measured(opened, run, machine, rule_set)
     answer = estimate(opened.model, run, machine, rules=chosen, measured=measured, reserve=reserve)
     helping = remedies(
@@ -133,16 +137,17 @@ def _fit(name: str, asked: _Asked, profile: str | None, rule_set: str | None, sh
         quants=opened.quants,
         others=smaller_models(opened.model),
         rules=chosen,
+        measured=measured,
         reserve=reserve,
     )
-    rows = _rows(opened, run, machine, chosen, show, reserve)
+    rows = _rows(opened, run, machine, chosen, show, measured, reserve)
     if show.as_json:
         from rung.cli.fitfacts import facts
 
-        found = facts(name, answer, machine, helping, rows, opened)
+        found = facts(name, answer, machine, helping, rows, opened, show.plot)
         click.echo(msgspec.json.encode(found))
     else:
-        _print(answer, machine, helping, rows, opened)
+        _print(answer, machine, helping, rows, opened, show.plot)
     return _DOES_NOT_FIT if answer.verdict is Verdict.NO else 0
 
 
@@ -156,19 +161,36 @@ def _machine(profile: str | None) -> Machine:
     return machine_named(profile)
 
 
-def _run(asked: _Asked, opened: Opened, machine: Machine) -> Run:
-    """The run that is asked for; what is left open is as the embedded engine would have it."""
+def _run(asked: _Asked, opened: Opened, machine: Machine, served: Rules | None) -> Run:
+    """The run that is asked for; what is left open is as the embedded engine would have it.
+
+    Args:
+        asked: on the command line.
+        opened: the model.
+        machine: where.
+        served: of the engine whose server is asked about, which opens slots unasked; None for the embedded engine.
+    """
     from rung.models.fit.run import Run
 
+    slots, unified = asked.parallel, bool(asked.unified)
+    if slots is None:
+        slots = served.default_slots if served else 1
+        if served and asked.unified is None:
+            unified = served.default_unified
+    if asked.ctx is not None and asked.ctx < slots and not unified:
+        raise InputError(
+            f"{counted(asked.ctx, 'token')} cannot be split over {slots} slots",
+            hint="ask for more with --ctx, for fewer slots with --parallel, or for --unified",
+        )
     per_slot = min(opened.model.shape.context_length or _USUAL_CONTEXT, _USUAL_CONTEXT)
     both = asked.kv_type or "f16"
     gpu_layers = asked.gpu_layers
     if gpu_layers is None and not machine.cards:
         gpu_layers = 0
     return Run(
-        context=asked.ctx or min(per_slot * asked.parallel, MOST_TOKENS),
-        slots=asked.parallel,
-        unified=asked.unified,
+        context=asked.ctx or min(per_slot * (1 if unified else slots), MOST_TOKENS),
+        slots=slots,
+        unified=unified,
         type_k=asked.kv_type_k or both,
         type_v=asked.kv_type_v or both,
         flash_attention=asked.flash_attn == "on",
@@ -195,23 +217,38 @@ def _measured(
 
 
 def _rows(
-    opened: Opened, run: Run, machine: Machine, chosen: Rules, show: _Show, reserve: int | None
+    opened: Opened,
+    run: Run,
+    machine: Machine,
+    chosen: Rules,
+    show: _Show,
+    measured: Measured | None,
+    reserve: int | None,
 ) -> tuple[Row, ...]:
     """The table of contexts and slots where it is asked for; what is drawn has everything on the card."""
     if not show.sweep and show.plot is None:
         return ()
     from rung.models.fit.placement import offloadable
-    from rung.models.fit.sweep import sweep
+    from rung.models.fit.sweep import SLOTS, sweep
+
+    def tried(how: Run, slots: tuple[int, ...] | None = None) -> tuple[Row, ...]:
+        return sweep(
+            opened.model,
+            how,
+            machine,
+            slots=slots,
+            rules=chosen,
+            measured=measured,
+            reserve=reserve,
+        )
 
     if show.plot is not None:
         from rung.cli.fitplot import write_plot
 
         layers = offloadable(opened.model) if run.gpu_layers is None else run.gpu_layers
         whole = msgspec.structs.replace(run, gpu_layers=layers)
-        write_plot(show.plot, sweep(opened.model, whole, machine, rules=chosen, reserve=reserve))
-    if not show.sweep:
-        return ()
-    return sweep(opened.model, run, machine, rules=chosen, reserve=reserve)
+        write_plot(show.plot, tried(whole, SLOTS))
+    return tried(run) if show.sweep else ()
 
 
 def _print(
@@ -220,12 +257,15 @@ def _print(
     helping: tuple[Remedy, ...],
     rows: tuple[Row, ...],
     opened: Opened,
+    plot: Path | None,
 ) -> None:
     from rung.cli.fittext import described, table
 
     click.echo(described(answer, machine, helping, opened.evidence, opened.beside))
     if rows:
         click.echo(f"\n{table(rows)}")
+    if plot is not None:
+        click.echo(f"\nplot  {plot}")
 
 
 def _list_machines(*, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rung.cli.fitmodel import Opened
 from rung.models.fit.estimate import Estimate
@@ -18,6 +19,7 @@ def facts(
     remedies: Sequence[Remedy],
     rows: Sequence[Row],
     opened: Opened,
+    plot: Path | None = None,
 ) -> dict[str, object]:
     """The object.
 
@@ -28,6 +30,7 @@ def facts(
         remedies: what would help.
         rows: contexts and slots that were tried.
         opened: the model, and what its figures were read from.
+        plot: the file that was drawn into, if any.
     """
     sweep = [
         {
@@ -53,4 +56,5 @@ def facts(
         "sweep": sweep,
         "evidence": opened.evidence,
         "beside": opened.beside,
+        "plot": None if plot is None else str(plot),
     }

@@ -5,6 +5,7 @@ Nothing is fetched but headers. Other quantisations of the same repository come 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from rung.quantities import counted
 
 STARTER = "starter"
 _CLEARLY_FEWER = 0.8
+_FAR_FEWER = 0.25
 _MIB = 1024 * 1024
 
 
@@ -67,13 +69,25 @@ def open_model(name: str) -> Opened:
 
 
 def smaller_models(model: Model) -> tuple[Model, ...]:
-    """Catalogued models with clearly fewer parameters; those of the same architecture alone where there are any."""
+    """Catalogued models with clearly fewer parameters; those of the same family alone, if one is not far smaller."""
     from rung.models.catalog.models import all_catalogued
 
-    most = _CLEARLY_FEWER * model.weights.parameters
-    fewer = [one for one in all_catalogued() if one.weights.parameters <= most and one.shape.causal]
-    alike = [one for one in fewer if one.shape.architecture == model.shape.architecture]
-    return tuple(alike or fewer)
+    every, size = all_catalogued(), model.weights.parameters
+    fewer = [one for one in every if one.weights.parameters <= _CLEARLY_FEWER * size]
+    families = {_family(one.name) for one in every}
+    own = next((name for name in _words(model.name) if name in families), None)
+    alike = [one for one in fewer if _family(one.name) == own]
+    near = any(one.weights.parameters >= _FAR_FEWER * size for one in alike)
+    return tuple(alike if near else fewer)
+
+
+def _family(name: str) -> str:
+    """What the names of one series begin with: `qwen3`, `llama`."""
+    return next(iter(_words(name)), "")
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[a-z]{3,}\d*", name.casefold())
 
 
 def _local(path: Path) -> Opened:

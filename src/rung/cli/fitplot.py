@@ -64,12 +64,17 @@ def check_plot(path: Path) -> None:
     """Refuse a name before any work is done for it.
 
     Raises:
-        InputError: it ends in neither `.svg` nor `.html`.
+        InputError: it ends in neither `.svg` nor `.html`, or there is no such folder.
     """
     if path.suffix.lower() not in (".svg", ".html"):
         raise InputError(
             f"cannot draw into {str(path)!r}: only SVG and HTML are written",
             hint="give the file a name that ends in .svg or .html",
+        )
+    if not path.parent.is_dir():
+        raise InputError(
+            f"cannot draw into {str(path)!r}: there is no folder {str(path.parent)!r}",
+            hint="make the folder, or name a file in one that exists",
         )
 
 
@@ -94,7 +99,7 @@ def plot(rows: Sequence[Row]) -> str:
             y_ticks=ticks(top),
             x_text=_tokens,
             y_text=lambda value: f"{value:g}",
-            x_title="tokens a slot (logarithmic)",
+            x_title=f"{'tokens that slots share' if first.run.unified else 'tokens a slot'} (logarithmic)",
             y_title=f"GiB on {device.device}" if len(first.budgets) > 1 else "GiB",
         ),
         _available(frame, device.available),

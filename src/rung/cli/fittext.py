@@ -49,7 +49,7 @@ def described(
     if answer.speed is not None:
         lines += [_line("speed", _span(answer.speed), "rule", _speed_note(answer.speed))]
         lines += [_line("prompts", "", "unknown", "how fast they are read is known once measured")]
-    lines += [f"  note: {note}" for note in (*answer.notes, *beside, *machine.notes)]
+    lines += [f"  note: {note}" for note in (*answer.notes, *beside, *machine.assumptions)]
     if machine.detected and answer.layers_on_card:
         lines.append(
             "  note: the engine within Rung computes on the processor: --gpu-layers 0 tells of that"
@@ -62,7 +62,7 @@ def described(
 def headline(answer: Estimate) -> str:
     """The verdict, with how much of what it takes."""
     budget = answer.tightest
-    most = "at most " if answer.at_most else ""
+    most = "at most " if answer.at_most else "at least " if answer.at_least else ""
     where = "" if len(answer.budgets) == 1 else f" on {budget.device}"
     of = f"{most}{memory(budget.needed)} of {memory(budget.available)} free{where}"
     if answer.verdict is Verdict.NO:
@@ -94,7 +94,8 @@ def table(rows: Sequence[Row]) -> str:
     if not rows:
         return ""
     head = [f"{counted(answer.run.slots, 'slot'):>22}" for answer in rows[0].estimates]
-    lines = [f"  {'tokens a slot':>14}{''.join(head)}"]
+    shared = rows[0].estimates[0].run.unified
+    lines = [f"  {'tokens shared' if shared else 'tokens a slot':>14}{''.join(head)}"]
     for row in rows:
         cells = (f"{memory(one.needed)} {one.verdict}" for one in row.estimates)
         lines.append(f"  {row.per_slot:>14,}{''.join(f'{cell:>22}' for cell in cells)}")
@@ -127,7 +128,7 @@ def _line(what: str, size: str, tag: str, note: str) -> str:
 def _why(part: Part, evidence: str) -> str:
     """What is known of a figure beside its tag."""
     note = part.amount.note or (evidence if part.what == WEIGHTS else "")
-    return f"low confidence: {note}" if part.amount.low_confidence else note
+    return f"low confidence: {note}".rstrip(": ") if part.amount.low_confidence else note
 
 
 def _span(speed: Speed) -> str:

@@ -7,12 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fit_parts import GIB, MIB, a_model, card, host, machine, unified
+from fit_parts import GIB, MIB, a_model, card, host, machine, unified, with_heads_of
+from rung.errors import InputError
 from rung.models.fit.estimate import Estimate, Verdict, estimate
 from rung.models.fit.measured import Measured
+from rung.models.fit.model import Model
+from rung.models.fit.rules import rules
 from rung.models.fit.run import Run
 from rung.models.fit.tags import Tag
-from rung.models.hardware.machine import DeviceKind
+from rung.models.hardware.machine import DeviceKind, told_apart
 from rung.models.hardware.profiles import machine_named
 
 RUN = Run(context=4096)
@@ -214,3 +217,101 @@ def test_described_machines_can_be_estimated_for(profile: str) -> None:
     answer = estimate(a_model(layers=16), RUN, machine_named(profile))
     assert answer.verdict in (Verdict.FITS, Verdict.TIGHT)
     assert answer.speed is not None
+
+
+def test_two_cards_of_a_kind_hold_what_two_different_ones_do() -> None:
+    """Each has its own share, and nothing is counted twice."""
+    model = a_model(layers=64, layer_mib=256)
+
+    def on(*names: str) -> Estimate:
+        cards = (card(12 * GIB, name=name) for name in names)
+        return estimate(model, RUN, machine(host(64 * GIB), *told_apart([*cards])))
+
+    alike, apart = on("RTX 3060", "RTX 3060"), on("A", "B")
+    assert alike.verdict is apart.verdict is Verdict.FITS
+    assert alike.layers_on_card == 65
+    assert [one.needed for one in alike.budgets] == [one.needed for one in apart.budgets]
+    assert alike.needed == sum(part.amount.bytes for part in alike.parts)
+    layers = (size(alike, "weights", f"RTX 3060 ({number})") for number in (1, 2))
+    assert sum(layers) == (64 * 256 + 256) * MIB
+
+
+def in_q4_k(*, layers: int, layer_mib: int) -> Model:
+    """A model whose header says that all of its matrices are in Q4_K."""
+    made = a_model(layers=layers, layer_mib=layer_mib)
+    weights = msgspec.structs.replace(
+        made.weights, matrices_by_type={"Q4_K": sum(made.weights.per_layer)}
+    )
+    return msgspec.structs.replace(made, weights=weights)
+
+
+def test_nothing_is_repacked_beside_a_card() -> None:
+    """What spills to the host is held there once; without layers on cards the engine is one without them."""
+    model, where = in_q4_k(layers=80, layer_mib=512), machine(host(28 * GIB), card(23 * GIB))
+    answer = estimate(model, RUN, where)
+    assert answer.verdict is Verdict.SPILLS
+    assert answer.part("repacked weights") == 0
+    none = msgspec.structs.replace(RUN, gpu_layers=0)
+    assert estimate(model, none, where).part("repacked weights") == 80 * 512 * MIB
+    assert estimate(model, RUN, machine(host(99 * GIB))).part("repacked weights") > 0
+    copying = msgspec.structs.replace(rules(), repacks_beside_cards=True)
+    assert estimate(model, RUN, where, rules=copying).part("repacked weights") > 0
+
+
+def test_a_model_without_a_header_is_repacked_by_its_mix() -> None:
+    """Two thirds of the matrices of Q4_K_M, none of F16."""
+    mixed = estimate(a_model(file_type="Q4_K_M"), RUN, machine(host(64 * GIB)))
+    multiplied = (32 * 128 + 256) * MIB
+    assert mixed.part("repacked weights") == pytest.approx(0.67 * multiplied, rel=0.001)
+    assert estimate(a_model(), RUN, machine(host(64 * GIB))).part("repacked weights") == 0
+
+
+def test_a_cache_whose_blocks_do_not_divide_the_heads_is_refused() -> None:
+    """As the engine refuses it: 80 elements are no whole number of blocks of 32."""
+    model, where = with_heads_of(80), machine(host(64 * GIB))
+    quantised = msgspec.structs.replace(RUN, type_k="q8_0", type_v="q8_0")
+    with pytest.raises(InputError, match="blocks of 32 do not divide the heads of 80 elements"):
+        estimate(model, quantised, where)
+    assert estimate(model, RUN, where).verdict is Verdict.FITS
+    values = msgspec.structs.replace(RUN, type_v="q4_0")
+    with pytest.raises(InputError, match="'q4_0'"):
+        estimate(model, values, where)
+    assert estimate(a_model(), quantised, where).verdict is Verdict.FITS
+
+
+def test_where_no_upper_bound_is_known_nothing_fits_but_tightly() -> None:
+    """And it is said what the header tells of."""
+    known = a_model(known=False)
+    shape = msgspec.structs.replace(known.shape, unread=("kda.head_dim",))
+    model = msgspec.structs.replace(known, shape=shape)
+    answer = estimate(model, RUN, machine(host(64 * GIB)))
+    assert answer.verdict is Verdict.TIGHT
+    assert answer.at_least
+    assert not answer.at_most
+    assert any("kda.head_dim" in note for note in answer.notes)
+    assert estimate(model, RUN, machine(host(GIB))).verdict is Verdict.NO
+
+
+def test_an_unknown_architecture_computes_with_twice_what_the_rule_says() -> None:
+    """With its reason, and without counting once more as doubtful."""
+    where = machine(host(64 * GIB))
+    known, unknown = (estimate(a_model(known=one), RUN, where) for one in (True, False))
+    assert unknown.part("compute") == 2 * known.part("compute")
+    amount = next(part.amount for part in unknown.parts if part.what == "compute")
+    assert amount.tag is Tag.UNKNOWN
+    assert amount.note.startswith("twice what the rule says")
+    assert unknown.budgets[0].doubtful == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"gpu_layers": 10}, "no card with a memory of its own"),
+        ({"experts_on_host": True}, "the model has none"),
+    ],
+)
+def test_settings_that_change_nothing_are_mentioned(changed: dict[str, int], said: str) -> None:
+    """They may be a mistake."""
+    answer = estimate(a_model(), msgspec.structs.replace(RUN, **changed), machine(host(64 * GIB)))
+    assert any(said in note for note in answer.notes)
+    assert not any(said in note for note in estimate(a_model(), RUN, machine(host(GIB))).notes)

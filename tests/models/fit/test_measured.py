@@ -158,3 +158,20 @@ def test_the_usual_folder_is_rungs_own(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("RUNG_HOME", str(tmp_path))
     Measurements().record("model", RUN, MEASURED)
     assert list((tmp_path / "measured").iterdir())
+
+
+def test_models_that_differ_in_a_number_of_their_architecture_are_two(tmp_path: Path) -> None:
+    """A window is in no table of tensors, and decides what the cache takes."""
+    keys = set()
+    for window in (512, 4096):
+        path = tmp_path / f"{window}.gguf"
+        tiny_model(
+            path,
+            arch="gemma3",
+            extra={
+                "gemma3.attention.sliding_window": window,
+                "gemma3.attention.head_count_kv": 4,
+            },
+        )
+        keys.add(model_key(read_header(path)))
+    assert len(keys) == 2

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fit_parts import GIB, MIB, a_model, card, host, machine
+from fit_parts import GIB, MIB, a_model, card, host, machine, with_heads_of
 from rung.models.fit.estimate import Verdict, estimate
+from rung.models.fit.measured import Measured
 from rung.models.fit.model import Model
 from rung.models.fit.quants import quant_caution, requantised
 from rung.models.fit.remedies import Lever, Remedy, remedies
@@ -158,6 +159,55 @@ def test_a_cache_that_is_small_already_is_not_offered_a_larger_one() -> None:
     small = msgspec.structs.replace(LONG, type_k="q4_0", type_v="q4_0")
     found = by_lever(remedies(a_model(), small, short_by(0.2, small)))
     assert not {Lever.CACHE_8_BIT, Lever.CACHE_4_BIT} & set(found)
+
+
+def test_of_keys_and_values_in_different_types_the_larger_ones_shrink() -> None:
+    """Keys in 8 bits leave values to be put in 8 bits."""
+    mixed = msgspec.structs.replace(LONG, type_k="q8_0")
+    eight = by_lever(remedies(a_model(), mixed, short_by(0.1, mixed)))[Lever.CACHE_8_BIT]
+    assert (eight.run.type_k, eight.run.type_v) == ("q8_0", "q8_0")
+    four = msgspec.structs.replace(LONG, type_k="q4_0")
+    eight = by_lever(remedies(a_model(), four, short_by(0.1, four)))[Lever.CACHE_8_BIT]
+    assert eight.label == "--kv-type-k q4_0 --kv-type-v q8_0"
+
+
+def test_a_cache_that_the_engine_would_refuse_is_no_remedy() -> None:
+    """Heads of 80 elements are no whole number of blocks; together with others neither."""
+    model = with_heads_of(80)
+    for share in (0.1, 0.35):
+        found = remedies(model, LONG, short_by(share, model=model))
+        assert found
+        assert all(one.run.type_k == one.run.type_v == "f16" for one in found)
+        assert not any("kv-type" in one.label for one in found)
+
+
+def a_measurement(**buffers: int) -> Measured:
+    """What the engine told of `LONG` on a processor, in MiB."""
+    told = {what: {"CPU": mib * MIB} for what, mib in buffers.items()}
+    return Measured(engine="e", backend="cpu", at="2026-11-02T10:00:00Z", **told)  # type: ignore[arg-type]
+
+
+def test_a_no_that_was_measured_has_remedies_though_rules_say_that_it_fits() -> None:
+    """They start from the figures that were shown, and keep those that they leave as they are."""
+    model, measured = a_model(), a_measurement(compute=4096)
+    where = machine(host(estimate(model, LONG, machine(host(99 * GIB))).needed + 2 * GIB))
+    assert estimate(model, LONG, where).verdict is Verdict.FITS
+    before = estimate(model, LONG, where, measured=measured)
+    assert before.verdict is Verdict.NO
+    found = by_lever(remedies(model, LONG, where, measured=measured))
+    eight = found[Lever.CACHE_8_BIT]
+    assert eight.saves == pytest.approx(4 * GIB * (1 - 34 / 64), abs=16 * MIB)
+    assert eight.headroom == before.headroom + eight.saves
+    assert found[Lever.UBATCH].saves > 2 * GIB  # of the 4 GiB that were measured, not of the rule's
+
+
+def test_a_fit_that_was_measured_needs_no_remedies_though_rules_say_no() -> None:
+    """What was shown is what counts."""
+    model, measured = a_model(), a_measurement(cache=64)
+    where = machine(host(estimate(model, LONG, machine(host(99 * GIB))).needed - 512 * MIB))
+    assert estimate(model, LONG, where).verdict is Verdict.NO
+    assert estimate(model, LONG, where, measured=measured).verdict is Verdict.FITS
+    assert remedies(model, LONG, where, measured=measured) == ()
 
 
 @given(

@@ -234,7 +234,53 @@ def test_an_unknown_architecture_is_an_upper_bound_that_says_so() -> None:
     assert not found.known
     assert [layer.kv_heads for layer in found.layers] == [8] * 4
     assert [layer.window for layer in found.layers] == [0] * 4
-    assert "upper bound" in found.notes[0]
+    assert found.unread == ()
+
+
+def test_heads_of_layers_with_a_window_count_where_nobody_knows_which_those_are() -> None:
+    """The wider of both kinds, in every layer; a block for further tokens keeps as much as any."""
+    told: dict[str, Given] = {
+        "attention.key_length": 64,
+        "attention.value_length": 64,
+        "attention.key_length_swa": 128,
+        "attention.value_length_swa": 32,
+        "nextn_predict_layers": 1,
+    }
+    found = shape("brandnew", told)
+    assert {(layer.width_k, layer.width_v) for layer in found.layers} == {(2 * 128, 2 * 64)}
+    assert all(layer.owns_cache for layer in found.layers)
+
+
+@pytest.mark.parametrize(
+    ("told", "unread"),
+    [
+        ({"kda.head_dim": 128, "ssm.conv_kernel": 4}, ("kda.head_dim", "ssm.conv_kernel")),
+        ({"ssm.inner_size": 64, "ssm.state_size": 16, "ssm.conv_kernel": 4}, ()),
+        (
+            {"ssm.inner_size": 64, "ssm.state_size": 16, "ssm.conv_kernel": 4, "kda.head_dim": 8},
+            ("kda.head_dim",),
+        ),
+        ({"decoder_block_count": 4}, ("decoder_block_count",)),
+    ],
+)
+def test_a_state_without_a_formula_is_named_where_the_architecture_is_not_known(
+    told: dict[str, Given], unread: tuple[str, ...]
+) -> None:
+    """Then there is no upper bound; a known family may have the same keys."""
+    assert shape("kimi-linear", told).unread == unread
+    assert shape("llama", told).unread == ()
+
+
+def test_tensors_tell_of_a_state_as_well_as_keys() -> None:
+    """Where no key does."""
+    made = header("brandnew", {}, {"blk.0.ssm_conv1d.weight": ((4, 64), TensorType.F32)})
+    assert shape_of([made]).unread == ("blk.0.ssm_conv1d.weight",)
+
+
+def test_heads_without_elements_keep_nothing() -> None:
+    """A model with keys and values of no width is refused, not said to take nothing."""
+    with pytest.raises(ModelError, match="none of its layers keeps anything"):
+        shape("llama", {"attention.head_count": 0, "attention.head_count_kv": 2})
 
 
 @pytest.mark.parametrize(

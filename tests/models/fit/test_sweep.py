@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from fit_parts import GIB, a_model, host, machine
+from fit_parts import GIB, MIB, a_model, host, machine
 from rung.models.fit.estimate import Verdict, estimate
+from rung.models.fit.measured import Measured
 from rung.models.fit.run import Run
 from rung.models.fit.sweep import contexts_of, sweep
 
@@ -52,3 +54,26 @@ def test_needs_grow_along_rows_and_columns() -> None:
     needs = [[one.needed for one in row.estimates] for row in rows]
     assert all(row == sorted(row) for row in needs)
     assert all(list(column) == sorted(column) for column in zip(*needs, strict=True))
+
+
+def test_what_was_asked_for_is_in_the_table() -> None:
+    """Its context and its slots, however odd they are, with the figures that were measured of it."""
+    run, where = Run(context=15_000, slots=3), machine(host(99 * GIB))
+    measured = Measured(
+        engine="e", backend="cpu", compute={"CPU": 999 * MIB}, at="2026-11-02T10:00:00Z"
+    )
+    rows = sweep(a_model(), run, where, measured=measured)
+    row = next(row for row in rows if row.per_slot == 5000)
+    assert [one.run.slots for one in row.estimates] == [1, 2, 3, 4]
+    asked = estimate(a_model(), run, where, measured=measured)
+    assert row.estimates[2].needed == asked.needed
+    assert row.estimates[2].part("compute") == 999 * MIB
+
+
+def test_slots_that_share_a_cache_have_all_of_each_context() -> None:
+    """So that more of them need no more cells."""
+    shared = msgspec.structs.replace(RUN, unified=True)
+    rows = sweep(a_model(), shared, machine(host(99 * GIB)))
+    for row in rows:
+        assert {one.run.context for one in row.estimates} == {row.per_slot}
+        assert len({one.part("KV cache") for one in row.estimates}) == 1

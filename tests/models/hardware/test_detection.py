@@ -8,13 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from rung.errors import InputError
 from rung.models.hardware.amd import amd_devices
 from rung.models.hardware.apple import working_set
 from rung.models.hardware.bandwidth import measured_bandwidth, stored_bandwidth
-from rung.models.hardware.detection import this_machine
-from rung.models.hardware.machine import DeviceKind
+from rung.models.hardware.detection import this_machine, with_graphics
+from rung.models.hardware.machine import Device, DeviceKind, Machine
 from rung.models.hardware.memory import Memory, read_memory
-from rung.models.hardware.nvidia import bus_bandwidth, nvidia_devices
+from rung.models.hardware.nvidia import Cards, bus_bandwidth, nvidia_cards
 
 GIB = 1024**3
 
@@ -80,7 +81,7 @@ def test_a_home_that_cannot_be_written_costs_nothing(
 
 def test_without_a_driver_there_are_no_cards() -> None:
     """Asking never raises, with a card or without."""
-    for card in nvidia_devices():
+    for card in nvidia_cards().devices:
         assert card.kind is DeviceKind.GPU
         assert 0 <= card.available <= card.total
 
@@ -144,7 +145,8 @@ def test_cards_have_what_their_library_tells() -> None:
         ("NVIDIA GB10", None, 0, None),
         ("NVIDIA H200", 141 * GIB, 140 * GIB, None),
     )
-    first, second = nvidia_devices(library)
+    (first, second), shared = nvidia_cards(library)
+    assert shared == ("NVIDIA GB10",)
     assert (first.name, first.total, first.available) == (
         "NVIDIA GeForce RTX 4090",
         24 * GIB,
@@ -162,7 +164,7 @@ def test_a_library_without_a_driver_tells_of_no_cards() -> None:
         def nvmlInit(self) -> None:  # noqa: N802
             raise self.NVMLError
 
-    assert nvidia_devices(Bare(("card", GIB, GIB, 64))) == ()
+    assert nvidia_cards(Bare(("card", GIB, GIB, 64))) == Cards()
 
 
 def test_peak_bandwidth_is_clock_times_width_at_double_data_rate() -> None:
@@ -228,3 +230,41 @@ def test_a_driver_that_tells_nonsense_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "card0" / "device" / "mem_info_vram_used").write_text("many\n")
     assert amd_devices(tmp_path, Memory(GIB, GIB)) == ()
     assert amd_devices(tmp_path / "none", Memory(GIB, GIB)) == ()
+
+
+HOST = Device(name="CPU", kind=DeviceKind.HOST, backend="cpu", total=64 * GIB, available=60 * GIB)
+
+
+def test_graphics_that_share_the_memory_leave_the_processor_what_it_has(tmp_path: Path) -> None:
+    """The engine within Rung computes there, so all of the memory counts, and the graphics are mentioned."""
+    own = {"vram_total": GIB // 2, "vram_used": 0, "gtt_total": 8 * GIB, "gtt_used": 0}
+    driver(tmp_path / "card1" / "device", **own)
+    amd = amd_devices(tmp_path, Memory(64 * GIB, 60 * GIB))
+    machine = with_graphics(HOST, ("measured",), Cards(shared=("NVIDIA GB10",)), amd)
+    assert machine.devices == (HOST,)
+    assert machine.notes[0] == "measured"
+    assert "NVIDIA GB10 tells of no memory of its own and is left out" in machine.notes[1]
+    assert "8.5 GiB of the machine's memory and is left out" in machine.notes[2]
+
+
+def test_cards_of_one_name_are_numbered(tmp_path: Path) -> None:
+    """Two NVIDIA cards of a kind, and two of AMD, which all have one name."""
+    library = Nvml(*[("NVIDIA GeForce RTX 3060", 12 * GIB, 11 * GIB, 192)] * 2)
+    for number in range(2):
+        figures = {"vram_total": 24 * GIB, "vram_used": 0, "gtt_total": 0, "gtt_used": 0}
+        driver(tmp_path / f"card{number}" / "device", **figures)
+    amd = amd_devices(tmp_path, Memory(64 * GIB, 60 * GIB))
+    machine = with_graphics(HOST, (), nvidia_cards(library), amd)
+    assert [device.name for device in machine.devices] == [
+        "CPU",
+        "NVIDIA GeForce RTX 3060 (1)",
+        "NVIDIA GeForce RTX 3060 (2)",
+        "AMD graphics (1)",
+        "AMD graphics (2)",
+    ]
+
+
+def test_two_devices_of_one_name_are_no_machine() -> None:
+    """What lies where is told by it."""
+    with pytest.raises(InputError, match="two devices of the machine 'pair' are named 'CPU'"):
+        Machine(name="pair", devices=(HOST, HOST), detected=False)

@@ -6,10 +6,12 @@ slot. Formulas: llama.cpp at ec98e2002, confirmed on 76 allocator logs.
 
 from __future__ import annotations
 
+from rung.errors import InputError
 from rung.models.fit.rules import LatentCache, Rules
 from rung.models.fit.run import Run, cached_bytes
 from rung.models.fit.shape import Layer, Shape
 from rung.models.fit.tags import Amount, Tag
+from rung.models.tensortypes import TensorType
 
 
 def cache_bytes(shape: Shape, run: Run, rules: Rules) -> tuple[tuple[int, ...], Amount]:
@@ -26,6 +28,33 @@ def cache_bytes(shape: Shape, run: Run, rules: Rules) -> tuple[tuple[int, ...], 
         return per_layer, Amount(sum(per_layer), Tag.EXACT)
     note = f"upper bound: the architecture {shape.architecture!r} is not known"
     return per_layer, Amount(sum(per_layer), Tag.UNKNOWN, note, low_confidence=True)
+
+
+def check_types(shape: Shape, run: Run, rules: Rules) -> None:
+    """Refuse types of keys and values that no engine keeps such heads in: blocks do not cross from head to head.
+
+    Raises:
+        InputError: the blocks of a type do not divide a head.
+    """
+    for layer in shape.layers:
+        for kind, width in zip((run.type_k, run.type_v), _heads(shape, layer, rules), strict=True):
+            block = TensorType[kind.upper()].block
+            if width % block:
+                raise InputError(
+                    f"the cache cannot have the type {kind!r}: its blocks of {block} do not divide the heads of "
+                    f"{width} elements that the model has",
+                    hint="take f16 for keys and values of this model",
+                )
+
+
+def _heads(shape: Shape, layer: Layer, rules: Rules) -> tuple[int, int]:
+    """Elements of one head's key and value; a latent is one head."""
+    if not layer.owns_cache:
+        return 0, 0
+    key, value = widths(shape, layer, rules)
+    if (key, value) != (layer.width_k, layer.width_v):
+        return key, value
+    return key // layer.kv_heads, value // layer.kv_heads
 
 
 def token_bytes(shape: Shape, layer: Layer, run: Run, rules: Rules) -> int:

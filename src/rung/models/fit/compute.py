@@ -26,6 +26,9 @@ from rung.models.fit.weights import Weights
 LONG_CONTEXT = 100_000
 """Cells of one cache from which the rule was seen to miss on cards."""
 
+_UNKNOWN_TIMES = 2
+"""How many times the rule is taken for a family that it was never checked on."""
+
 _FLOAT = 4
 _FLAT_TYPES = ("f32", "f16", "bf16")
 _WHY = {
@@ -70,11 +73,10 @@ def compute(
     """
     doubts = _doubts(shape, run, rules, cards)
     note = "; ".join(_WHY[doubt] for doubt in doubts)
-    unsure = bool(doubts) or not shape.known
     masks = _masks(shape, run, rules)
     end, inside = _end(shape, run, rules), _layer(shape, run, rules) + masks
     if not cards:
-        return Compute(Amount(max(end, inside), Tag.RULE, note, unsure), NOTHING)
+        return Compute(_amount(shape, max(end, inside), note), NOTHING)
     inputs = masks + _embeddings(shape, run, rules)
     if rules.keeps_inputs:
         end += masks
@@ -84,10 +86,15 @@ def compute(
     card = max(end, inside)
     if cards > 1 and not run.experts_on_host:
         card += rules.pipeline_copies * inputs
-    return Compute(
-        Amount(inputs, Tag.RULE, note, unsure),
-        Amount(card, Tag.RULE, note, unsure),
-    )
+    return Compute(_amount(shape, inputs, note), _amount(shape, card, note))
+
+
+def _amount(shape: Shape, size: int, doubts: str) -> Amount:
+    if shape.known:
+        return Amount(size, Tag.RULE, doubts, low_confidence=bool(doubts))
+    note = "twice what the rule says, as the architecture is not known"
+    together = "; ".join(filter(None, (note, doubts)))
+    return Amount(_UNKNOWN_TIMES * size, Tag.UNKNOWN, together, low_confidence=True)
 
 
 def output_bytes(shape: Shape, run: Run, rules: Rules) -> Amount:

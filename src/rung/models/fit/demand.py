@@ -13,6 +13,7 @@ from rung.models.fit.cache import cache_bytes, cells, stream_cells, token_bytes
 from rung.models.fit.compute import compute, output_bytes
 from rung.models.fit.model import Model
 from rung.models.fit.placement import Place, weight_bytes
+from rung.models.fit.repacked import repacked_bytes
 from rung.models.fit.reserve import reserve
 from rung.models.fit.rules import Rules
 from rung.models.fit.run import Run
@@ -25,19 +26,6 @@ CACHE, STATE, CHECKPOINTS = "KV cache", "recurrent state", "checkpoints"
 COMPUTE, OUTPUT, PROCESS = "compute", "output", "process"
 PARTS = (WEIGHTS, REPACKED, CACHE, STATE, CHECKPOINTS, COMPUTE, OUTPUT, PROCESS)
 """What parts are called everywhere that they are shown, in their order."""
-
-_REPACKED_SHARES = {
-    "Q4_0": 1.0,
-    "IQ4_NL": 1.0,
-    "MXFP4": 1.0,
-    "Q4_K_S": 0.95,
-    "Q4_K_M": 0.67,
-    "Q3_K_M": 0.5,
-    "Q3_K_L": 0.2,
-    "Q2_K": 0.2,
-}
-"""Share of the matrices of a file type that is in a type which processors repack, where no header tells: the mixes of
-`llama-quantize`, rounded up."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -60,6 +48,8 @@ def demand(
     rules: Rules,
     places: Sequence[Place],
     process: int | None,
+    *,
+    copies: bool = True,
 ) -> tuple[Part, ...]:
     """Everything that takes memory, device by device.
 
@@ -69,12 +59,20 @@ def demand(
         rules: of the engine.
         places: where its parts lie, the host first.
         process: bytes of a process without a model, measured on this machine; None for the rule.
+        copies: whether the engine copies matrices there (`repacked.repacks`).
     """
-    return tuple(part for part in _parts(model, run, rules, places, process) if part.amount.bytes)
+    parts = _parts(model, run, rules, places, process, copies=copies)
+    return tuple(part for part in parts if part.amount.bytes)
 
 
 def _parts(
-    model: Model, run: Run, rules: Rules, places: Sequence[Place], process: int | None
+    model: Model,
+    run: Run,
+    rules: Rules,
+    places: Sequence[Place],
+    process: int | None,
+    *,
+    copies: bool,
 ) -> Iterator[Part]:
     cache_by_layer, cache = cache_bytes(model.shape, run, rules)
     state_by_layer, state = state_bytes(model.shape, run, rules)
@@ -85,7 +83,7 @@ def _parts(
         later = working.bytes + checkpoints.bytes
         amounts = {
             WEIGHTS: _weights(model, place),
-            REPACKED: _repacked(model, place, rules),
+            REPACKED: repacked_bytes(model, place, rules) if copies else NOTHING,
             CACHE: _noted(_share(cache, cache_by_layer, place), model, run, rules),
             STATE: _share(state, state_by_layer, place),
             CHECKPOINTS: checkpoints,
@@ -101,25 +99,6 @@ def _weights(model: Model, place: Place) -> Amount:
     if model.exact:
         return Amount(size, Tag.EXACT)
     return Amount(size, Tag.RULE, "by the size of its file, no header was read")
-
-
-def _repacked(model: Model, place: Place, rules: Rules) -> Amount:
-    """Second copies of matrices in the order that a processor multiplies them fastest in."""
-    if place.device.kind is not DeviceKind.HOST:
-        return NOTHING
-    weights = model.weights
-    tables = weights.total - weights.output - sum(weights.per_layer)
-    multiplied = max(1, weights.total - tables)
-    here = min(1.0, (weight_bytes(model, place) - (tables if place.table else 0)) / multiplied)
-    by_type = weights.matrices_by_type
-    kinds = [kind for kind in rules.repacked if by_type.get(kind)]
-    if by_type:
-        note = (
-            f"second copies of {', '.join(kinds)}; the first are file pages, which can be had back"
-        )
-        return Amount(int(here * sum(by_type[kind] for kind in kinds)), Tag.RULE, note)
-    share = _REPACKED_SHARES.get(model.file_type, 0.0) if rules.repacked else 0.0
-    return Amount(int(here * share * multiplied), Tag.RULE, "second copies, by the type of file")
 
 
 def _share(amount: Amount, per_layer: Sequence[int], place: Place) -> Amount:

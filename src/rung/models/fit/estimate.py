@@ -19,11 +19,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
+from rung.models.fit.cache import check_types
 from rung.models.fit.demand import CACHE, Part, demand
 from rung.models.fit.measured import Measured
 from rung.models.fit.model import Model
-from rung.models.fit.observed import observed
+from rung.models.fit.observed import Correction, observed
 from rung.models.fit.placement import Place, active_bytes, offloadable, places
+from rung.models.fit.remarks import remarks
+from rung.models.fit.repacked import repacks
 from rung.models.fit.rules import Rules, default_rules
 from rung.models.fit.run import Run
 from rung.models.fit.speed import Reading, Speed, speed_of
@@ -31,7 +34,7 @@ from rung.models.fit.tags import Amount, Tag
 from rung.models.fit.verdict import Budget, Verdict, verdict_of
 from rung.models.hardware.machine import DeviceKind, Machine
 
-__all__ = ["Budget", "Estimate", "Part", "Verdict", "estimate"]
+__all__ = ["Budget", "Estimate", "Part", "Verdict", "correction", "estimate"]
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +48,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
         rules: the engine rule set that it rests on.
         verdict: in one word.
         at_most: whether the figures are an upper bound, because the architecture is not known.
+        at_least: whether not even an upper bound is known; then nothing is said to fit but tightly.
         parts: what takes memory, the host's first.
         budgets: what each device has and what is needed of it, the host first.
         layers: that the model has, as `-ngl` counts: blocks and the output.
@@ -60,6 +64,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     rules: str
     verdict: Verdict
     at_most: bool
+    at_least: bool = False
     parts: tuple[Part, ...]
     budgets: tuple[Budget, ...]
     layers: int
@@ -108,6 +113,7 @@ def estimate(
     *,
     rules: Rules | None = None,
     measured: Measured | None = None,
+    corrected: Correction | None = None,
     reserve: int | None = None,
 ) -> Estimate:
     """Say whether a model fits a machine, and what takes how much.
@@ -118,18 +124,23 @@ def estimate(
         machine: where.
         rules: of the engine; None for those of the embedded one.
         measured: what this very model took under this very run here; it takes the place of rules.
+        corrected: what it took under another run (`correction`), where this one was not measured.
         reserve: bytes that a process of the engine takes beside its model, measured here; None for the rule.
 
     Raises:
-        InputError: the run is none that the rules allow.
+        InputError: the run is none that the rules allow, or its cache is of a type that such heads cannot have.
     """
     chosen = default_rules() if rules is None else rules
+    check_types(model.shape, run, chosen)
+    copies = repacks(run, chosen, machine)
 
     def laid(on_cards: int) -> _Laid:
         where = places(model, run, machine, on_cards)
-        parts = demand(model, run, chosen, where, reserve)
+        parts = demand(model, run, chosen, where, reserve, copies=copies)
         if measured is not None:
             parts = observed(parts, measured, machine)
+        elif corrected is not None:
+            parts = corrected(parts, machine)
         return _Laid(on_cards, where, parts, _budgets(parts, machine))
 
     most = offloadable(model) if machine.cards else 0
@@ -137,21 +148,43 @@ def estimate(
     if run.gpu_layers is None and any(budget.headroom < 0 for budget in best.cards()):
         best = _largest(laid, most)
     spilled = run.gpu_layers != 0 and best.on_cards < most
+    verdict = verdict_of(best.budgets, spilled=spilled)
+    unbounded = bool(model.shape.unread)
     return Estimate(
         model=model.name,
         file_type=model.file_type,
         run=run,
         machine=machine.name,
         rules=chosen.name,
-        verdict=verdict_of(best.budgets, spilled=spilled),
-        at_most=not model.shape.known,
+        verdict=Verdict.TIGHT if unbounded and verdict is Verdict.FITS else verdict,
+        at_most=not model.shape.known and not unbounded,
+        at_least=unbounded,
         parts=best.parts,
         budgets=best.budgets,
         layers=offloadable(model),
         layers_on_card=best.on_cards,
-        notes=tuple(_notes(model, run, best)),
+        notes=tuple(remarks(model, run, machine, best.budgets)),
         speed=_speed(model, run, best),
     )
+
+
+def correction(
+    model: Model,
+    run: Run,
+    machine: Machine,
+    measured: Measured,
+    *,
+    rules: Rules | None = None,
+    reserve: int | None = None,
+) -> Correction:
+    """What a measured run tells of runs that differ from it in a setting or two; arguments as of `estimate`.
+
+    Raises:
+        InputError: the run is none that the rules allow.
+    """
+    ruled = estimate(model, run, machine, rules=rules, reserve=reserve)
+    told = estimate(model, run, machine, rules=rules, measured=measured, reserve=reserve)
+    return Correction(ruled.parts, told.parts)
 
 
 def _budgets(parts: Sequence[Part], machine: Machine) -> tuple[Budget, ...]:
@@ -187,26 +220,6 @@ def _largest(laid: Callable[[int], _Laid], most: int) -> _Laid:
         else:
             too_many = middle
     return best
-
-
-def _notes(model: Model, run: Run, laid: _Laid) -> Iterator[str]:
-    trained, slots = model.shape.context_length, 1 if run.unified else run.slots
-    if trained and run.context // slots > trained:
-        yield f"the model was trained for {trained:,} tokens, of which a slot has more"
-    if not model.shape.known:
-        yield (
-            f"the architecture {model.shape.architecture!r} is not known: every layer is taken to attend to the whole "
-            "context, so the model takes at most this much"
-        )
-    if not model.exact:
-        yield "no header was read: weights are from a catalogue or scaled by the size of the file"
-    for budget in laid.budgets:
-        if budget.doubtful and budget.headroom >= 0:
-            yield (
-                f"a figure on {budget.device} is known to miss in such a setting, so it counts twice before this is "
-                "said to fit"
-            )
-    yield from model.shape.notes
 
 
 def _speed(model: Model, run: Run, laid: _Laid) -> Speed | None:

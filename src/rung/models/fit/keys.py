@@ -25,6 +25,12 @@ class Keys:
         """Whether the header says anything under a key."""
         return self._key(name) in self.header.metadata
 
+    def names(self) -> tuple[str, ...]:
+        """Every key of the architecture, without it."""
+        prefix = f"{self.architecture}."
+        every = self.header.metadata
+        return tuple(key.removeprefix(prefix) for key in every if key.startswith(prefix))
+
     def count(self, name: str, default: int, *, least: int = 0, most: int = MOST_WIDTH) -> int:
         """One whole number, or the largest of an array.
 

@@ -30,6 +30,13 @@ class Attention(msgspec.Struct, frozen=True):
     window_key: int
     window_value: int
 
+    def widest(self) -> Attention:
+        """The same with the wider heads in every layer."""
+        key, value = max(self.key, self.window_key), max(self.value, self.window_value)
+        return msgspec.structs.replace(
+            self, key=key, value=value, window_key=key, window_value=value
+        )
+
 
 def layer_count(keys: Keys) -> int:
     """Blocks of the model."""
@@ -87,6 +94,8 @@ def layers_of(
     owners = _owners(keys, family, count)
     keepers = _keepers(keys, family, attention)
     state = state_elements(keys, embedding)
+    if family is None:  # whichever of its layers have a window, none has wider heads
+        attention = attention.widest()
     indexers = keys.per_layer("attention.indexer.key_length", count, 0)
     indexed = _indexed(headers)
     widest = max(attention.kv_heads)
@@ -140,8 +149,10 @@ def _by_period(keys: Keys, family: Family, layers: int) -> tuple[bool, ...]:
 
 def _owners(keys: Keys, family: Family | None, layers: int) -> tuple[bool, ...]:
     """Whether each layer has anything of its own: further-token blocks are skipped, some layers use those of others."""
-    own = layers - keys.count("nextn_predict_layers", 0)
-    own -= keys.count("attention.shared_kv_layers", 0) if family else 0
+    own = layers
+    if family:
+        own -= keys.count("nextn_predict_layers", 0)
+        own -= keys.count("attention.shared_kv_layers", 0)
     if family and family.cached_layers:
         own = min(own, family.cached_layers)
     keeps = family is None or family.cache

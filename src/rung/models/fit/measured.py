@@ -150,7 +150,8 @@ class Measurements:
 
 
 def model_key(*headers: Header) -> str:
-    """What tells models apart as far as their memory goes: a digest of the tensor tables and sizes of their files.
+    """What tells models apart as far as their memory goes: a digest of the tensor tables, the architecture's numbers
+    (windows, heads, states) and the sizes of their files.
 
     Args:
         headers: of every part of the model, in order.
@@ -158,6 +159,9 @@ def model_key(*headers: Header) -> str:
     digest = hashlib.sha256()
     for header in headers:
         digest.update(f"{header.architecture} {header.size}\n".encode())
+        for key in sorted(header.metadata):
+            if key.startswith(f"{header.architecture}."):
+                digest.update(header.metadata[key].digest)
         for tensor in header.tensors:
             digest.update(f"{tensor.name} {tensor.type.name} {tensor.shape}\n".encode())
     return digest.hexdigest()

@@ -51,6 +51,44 @@ def observed(parts: Sequence[Part], measured: Measured, machine: Machine) -> tup
     return tuple(_reaching(together, measured.peak_rss, machine.host.name, note))
 
 
+class Correction:
+    """What a measured run took beside what the rules say of it, for runs that differ from it in a setting or two.
+
+    A figure that the rules give both runs is as it was measured; another is the rules' times what they missed by.
+
+    Args:
+        ruled: parts of the measured run, by the rules.
+        measured: the same as `observed` has them.
+    """
+
+    def __init__(self, ruled: Sequence[Part], measured: Sequence[Part]) -> None:
+        self._ruled = {(part.what, part.device): part.amount for part in ruled}
+        self._measured = {(part.what, part.device): part for part in measured}
+
+    def __call__(self, parts: Sequence[Part], machine: Machine) -> tuple[Part, ...]:
+        """The parts of another run, by the rules, corrected."""
+        places = {(part.what, part.device) for part in parts}
+        kept = [
+            part
+            for place, part in self._measured.items()
+            if place not in places and place not in self._ruled
+        ]
+        return tuple(_in_order([*map(self._corrected, parts), *kept], machine))
+
+    def _corrected(self, part: Part) -> Part:
+        place = (part.what, part.device)
+        ruled, measured = self._ruled.get(place), self._measured.get(place)
+        if ruled is None or measured is None or measured.amount.tag is not Tag.MEASURED:
+            return part
+        if ruled.bytes == part.amount.bytes:
+            return measured
+        size = part.amount.bytes * measured.amount.bytes // max(1, ruled.bytes)
+        note = "; ".join(filter(None, (part.amount.note, "by what such a run took here")))
+        return msgspec.structs.replace(
+            part, amount=msgspec.structs.replace(part.amount, bytes=size, note=note)
+        )
+
+
 def _buffers(measured: Measured) -> Iterator[tuple[str, Mapping[str, int]]]:
     copies = {name: size for name, size in measured.weights.items() if name == _REPACKED_BUFFER}
     yield WEIGHTS, {name: size for name, size in measured.weights.items() if name not in copies}

@@ -18,6 +18,10 @@ from rung.errors import InputError
 DEFAULT = "llama.cpp-2026"
 """The embedded engine's."""
 
+EMBEDDED = ("rung", "embedded")
+"""Aliases of the default that mean the embedded engine itself, which opens the slots it is told to, rather than
+llama.cpp's server, which opens some unasked."""
+
 
 class LatentCache(enum.StrEnum):
     """What latent attention keeps of a token."""
@@ -89,6 +93,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         rotated_cache: whether quantised keys and values are rotated by a matrix that is kept.
         pipeline_copies: of a step's inputs on each of several cards; 1 where experts stay on the host.
         repacked: types of matrices that the processor's backend copies into an order of its own (with AVX2).
+        repacks_beside_cards: whether it does so where there is a graphics card, too.
         checkpoints: copies of windows and states that a server keeps per slot.
         checkpoint_spacing: tokens between two of them.
         default_slots: that its server opens unasked.
@@ -112,6 +117,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     rotated_cache: bool = False
     pipeline_copies: int = 4
     repacked: tuple[str, ...] = ()
+    repacks_beside_cards: bool = False
     checkpoints: int = 0
     checkpoint_spacing: int = 8192
     default_slots: int = 1

@@ -15,6 +15,7 @@ from rung.models.fit.families import Family, Windows, family
 from rung.models.fit.keys import MOST_CONTEXT, Keys
 from rung.models.fit.layer import Layer
 from rung.models.fit.layers import Attention, attention_of, layer_count, layers_of
+from rung.models.fit.recurrence import unread_recurrence
 from rung.models.header import Header, Tensor
 
 __all__ = ["Latent", "Layer", "Shape", "shape_of"]
@@ -45,7 +46,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         architecture: the family, as the file names it.
         known: whether Rung knows how this family keeps keys and values; otherwise every layer is taken to attend to the
-            whole context, which is at least what it takes.
+            whole context, which is at least what it takes, unless something is `unread`.
         layers: the blocks in their order, those for predicting further tokens included.
         embedding: elements of a token between blocks.
         heads: of queries, the most that any layer has.
@@ -59,6 +60,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
         mla: None without latent attention.
         tied: whether the output has no matrix of its own.
         merges: of the tokenizer, which a process keeps tables of.
+        unread: names in the header that tell of a state nothing is known of, where the family is not; then even an
+            upper bound is not known.
         notes: what a person should know about this reading.
     """
 
@@ -77,6 +80,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     mla: Latent | None = None
     tied: bool = False
     merges: int = 0
+    unread: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -98,7 +102,7 @@ def shape_of(headers: Sequence[Header]) -> Shape:
     embedding = keys.needed("embedding_length")
     attention = attention_of(keys, count, embedding)
     layers = layers_of(keys, found, attention, embedding, headers)
-    if (found is None or found.cache) and not any(one.owns_cache or one.state for one in layers):
+    if (found is None or found.cache) and not any(map(_keeps, layers)):
         raise ModelError(
             f"the model {headers[0].name!r} cannot be estimated: none of its layers keeps anything",
             hint="its header lacks the number of heads; choose another file",
@@ -119,8 +123,14 @@ def shape_of(headers: Sequence[Header]) -> Shape:
         mla=_latent(keys, found, attention),
         tied=_tensor(headers, "output.weight") is None,
         merges=keys.header.length("tokenizer.ggml.merges") or 0,
+        unread=() if found else unread_recurrence(keys, headers),
         notes=_notes(keys, found, count),
     )
+
+
+def _keeps(layer: Layer) -> bool:
+    """Whether a layer keeps anything; heads without elements keep nothing."""
+    return bool(layer.owns_cache and layer.width_k + layer.width_v) or layer.state > 0
 
 
 def _latent(keys: Keys, found: Family | None, attention: Attention) -> Latent | None:
@@ -148,18 +158,18 @@ def _tensor(headers: Sequence[Header], name: str) -> Tensor | None:
 
 def _notes(keys: Keys, found: Family | None, count: int) -> tuple[str, ...]:
     notes = []
-    if found is None:
-        notes.append(
-            f"the architecture {keys.architecture!r} is not known: every layer is taken to keep the whole context, "
-            "which is an upper bound"
-        )
-    elif found.windows is Windows.EXPLICIT and not keys.has("attention.sliding_window_pattern"):
+    if (
+        found
+        and found.windows is Windows.EXPLICIT
+        and not keys.has("attention.sliding_window_pattern")
+    ):
         notes.append(
             "the header does not say which layers have a window: all keep the whole context"
         )
     if found and found.windows is Windows.NONE and keys.count("attention.sliding_window", 0):
         notes.append("the header has a window that llama.cpp does not use for this architecture")
-    if further := keys.count("nextn_predict_layers", 0):
+    further = keys.count("nextn_predict_layers", 0)
+    if found and further:
         notes.append(
             f"{further} of {count} blocks predict further tokens; they count as weights, not as cache"
         )

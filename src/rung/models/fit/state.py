@@ -24,4 +24,6 @@ def state_bytes(shape: Shape, run: Run, rules: Rules) -> tuple[tuple[int, ...], 
     """
     per_layer = tuple(_FLOAT * layer.state * run.slots for layer in shape.layers)
     tag = Tag.EXACT if shape.known else Tag.UNKNOWN
-    return per_layer, Amount(sum(per_layer), tag, low_confidence=not shape.known and any(per_layer))
+    unsure = not shape.known and any(per_layer)
+    note = f"as if the architecture {shape.architecture!r} kept it in every layer" if unsure else ""
+    return per_layer, Amount(sum(per_layer), tag, note, low_confidence=unsure)

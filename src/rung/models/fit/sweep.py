@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from rung.models.fit.estimate import Estimate, estimate
+from rung.models.fit.estimate import Estimate, correction, estimate
+from rung.models.fit.measured import Measured
 from rung.models.fit.model import Model
 from rung.models.fit.rules import Rules
 from rung.models.fit.run import MOST_TOKENS, Run
@@ -22,7 +23,7 @@ class Row(msgspec.Struct, frozen=True):
     """One context.
 
     Attributes:
-        per_slot: tokens that one request may take.
+        per_slot: tokens that one request may take: of all of them, where slots share one cache.
         estimates: one for each number of slots, in the order asked for.
     """
 
@@ -51,8 +52,9 @@ def sweep(
     machine: Machine,
     *,
     contexts: Sequence[int] | None = None,
-    slots: Sequence[int] = SLOTS,
+    slots: Sequence[int] | None = None,
     rules: Rules | None = None,
+    measured: Measured | None = None,
     reserve: int | None = None,
 ) -> tuple[Row, ...]:
     """An estimate for each context and each number of slots.
@@ -61,19 +63,26 @@ def sweep(
         model: that runs.
         run: everything else of how it runs.
         machine: where.
-        contexts: tokens of one slot; None for those of `contexts_of`.
-        slots: requests at once.
+        contexts: tokens of one slot; None for those of `contexts_of`, and those of the run.
+        slots: requests at once; None for `SLOTS`, and those of the run.
         rules: of the engine; None for the embedded one's.
+        measured: what the model took under the run here; the figures of others are corrected by it.
         reserve: bytes that a process of the engine takes; None for the rule.
 
     Raises:
         InputError: a run is none that the rules allow.
     """
-    tried = contexts_of(model.shape.context_length) if contexts is None else contexts
+    own = run.context if run.unified else max(1, run.context // run.slots)
+    usual = contexts_of(model.shape.context_length)
+    tried = sorted({*usual, own}) if contexts is None else contexts
+    counts = sorted({*SLOTS, run.slots}) if slots is None else slots
+    corrected = None
+    if measured is not None:
+        corrected = correction(model, run, machine, measured, rules=rules, reserve=reserve)
 
     def one(per_slot: int, count: int) -> Estimate:
-        total = min(MOST_TOKENS, per_slot * count)
+        total = per_slot if run.unified else min(MOST_TOKENS, per_slot * count)
         how = msgspec.structs.replace(run, context=total, slots=count)
-        return estimate(model, how, machine, rules=rules, reserve=reserve)
+        return estimate(model, how, machine, rules=rules, corrected=corrected, reserve=reserve)
 
-    return tuple(Row(context, tuple(one(context, count) for count in slots)) for context in tried)
+    return tuple(Row(each, tuple(one(each, count) for count in counts)) for each in tried)

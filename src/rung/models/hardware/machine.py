@@ -13,6 +13,9 @@ import msgspec
 
 from rung.errors import InputError
 
+_UNSURE = ("assumed", "recalled", "taken to")
+"""Words of the sources of figures that nobody has looked up."""
+
 
 class DeviceKind(enum.StrEnum):
     """Whose memory it is: the processor's, a graphics card's own, or one that both share."""
@@ -68,12 +71,21 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             InputError: two have one name.
         """
-        twice = [name for name, count in Counter(one.name for one in self.devices).items() if count > 1]
+        twice = [
+            name for name, count in Counter(one.name for one in self.devices).items() if count > 1
+        ]
         if twice:
             raise InputError(
                 f"two devices of the machine {self.name!r} are named {twice[0]!r}",
                 hint="give each a name of its own",
             )
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """Those of the notes that say that a figure was assumed or recalled; of a machine that was looked at, all."""
+        if self.detected:
+            return self.notes
+        return tuple(note for note in self.notes if any(word in note for word in _UNSURE))
 
     @property
     def host(self) -> Device:
