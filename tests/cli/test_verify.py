@@ -11,8 +11,10 @@ from click.testing import CliRunner, Result
 
 from gguf_models import CHATML, tiny_model
 from rung.cli import root as command_line
-from rung.errors import RungError
+from rung.cli.verify import note_signature
+from rung.errors import ConfigError, RungError
 from rung.models.lock.file import LOCK_NAME, read_lock
+from rung.models.lock.record import Signature
 from signatures import keys, library_missing, sign
 
 
@@ -87,6 +89,31 @@ def test_a_changed_template_is_shown_as_a_diff(project: Path) -> None:
     assert changed["template"] == CHATML.replace("<|im_end|>", "")
 
 
+def test_what_a_lock_says_does_not_reach_the_terminal_as_commands(project: Path) -> None:
+    """A line of Rung's own cannot be forged."""
+    path = project / LOCK_NAME
+    text = path.read_text()
+    for field, old in (("name", "tiny"), ("source", "file:models/tiny.gguf"), ("engine", None)):
+        content = json.loads(text)
+        for each in content["artefacts"]:
+            if old in (None, each[field]):
+                each[field] = "\x1b]0;x\x07\nverified   all"
+        path.write_text(json.dumps(content))
+        error = run("verify").exception
+        assert isinstance(error, RungError)
+        assert f"cannot be shown, '\\x1b]0;x\\x07\\nverified   all' ({field})" in error.message
+        assert error.message.isprintable()
+
+
+def test_json_says_whether_weights_were_compared(project: Path) -> None:
+    """And at how many places; of a file that is gone it says neither."""
+    tiny_model(project / "models" / "tiny.gguf", template=None)
+    (project / "models" / "other.gguf").unlink()
+    other, tiny = json.loads(run("verify", "--json").stdout)["changed"]
+    assert (tiny["weights_compared"], tiny["places"]) == (True, 16)
+    assert (other["weights_compared"], other["places"]) == (None, 0)
+
+
 def test_a_missing_file_is_said_with_what_to_do(project: Path) -> None:
     """There is nothing to pin in its place."""
     (project / "models" / "tiny.gguf").unlink()
@@ -130,6 +157,20 @@ def test_a_good_signature_is_noted_in_the_lock(project: Path) -> None:
     assert isinstance(error, RungError)
     assert (error.exit_code, "is good and not about" in error.message) == (1, True)
     assert (project / LOCK_NAME).read_bytes() == before
+
+
+def test_a_signature_of_what_is_pinned_no_more_is_not_noted(project: Path) -> None:
+    """Another process pinned something else while it was checked; that is said, not that it is signed."""
+    path = project / LOCK_NAME
+    before = read_lock(path).find("tiny")
+    assert before is not None
+    tiny_model(project / "models" / "tiny.gguf", seed=3)
+    assert run("lock", "models/tiny.gguf").exit_code == 0
+    signature = Signature(bundle="ab" * 32, signer="key", checked="2026-11-02T10:00:00Z")
+    content = path.read_bytes()
+    with pytest.raises(ConfigError, match="'tiny' was pinned anew while it was checked"):
+        note_signature(path, before, signature)
+    assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from rung.cli.lockfile import chosen, lock_of, project_root
 from rung.cli.modeltext import byte_progress
 from rung.cli.options import config_option, json_option
 from rung.cli.verifytext import describe, facts
+from rung.errors import ConfigError
 from rung.models.lock.drift import check
 from rung.models.lock.file import LOCK_NAME, update_lock
 from rung.models.lock.record import Artefact, Lock, Signature
@@ -64,7 +65,7 @@ def command(
         drifts = check(lock, root, names=wanted, quick=quick, progress=progress)
     if signature is not None and not drifts:
         found = _signature(artefacts[0], signature, public_key, identity, identity_provider)
-        artefacts = (_signed(root / LOCK_NAME, artefacts[0], found),)
+        artefacts = (note_signature(root / LOCK_NAME, artefacts[0], found),)
     if as_json:
         click.echo(msgspec.json.encode(facts(artefacts, drifts, quick=quick)))
     else:
@@ -86,13 +87,21 @@ def _signature(
     return check_signature(artefact, bundle, signer)
 
 
-def _signed(path: Path, artefact: Artefact, signature: Signature) -> Artefact:
-    """Note a good signature in the lock, beside the model that it is about."""
+def note_signature(path: Path, artefact: Artefact, signature: Signature) -> Artefact:
+    """Note a good signature in the lock, beside the model that it is about.
+
+    Raises:
+        ConfigError: another process pinned something else under the name meanwhile.
+    """
     signed = msgspec.structs.replace(artefact, signature=signature)
 
     def change(lock: Lock) -> Lock:
-        # Another process may have pinned something else under the name meanwhile.
-        return lock.put(signed) if lock.find(artefact.name) == artefact else lock
+        if lock.find(artefact.name) != artefact:
+            raise ConfigError(
+                f"the signature is good, and {artefact.name!r} was pinned anew while it was checked",
+                hint="run it again, for what is pinned now",
+            )
+        return lock.put(signed)
 
     update_lock(path, change)
     return signed

@@ -65,6 +65,7 @@ def facts(
                 "found": {"size": drift.size, "sha256": drift.sha256},
                 "parts": drift.parts,
                 "weights_compared": drift.sampled,
+                "places": drift.places,
                 "reason": drift.reason,
                 "template": drift.template,
             }
@@ -82,7 +83,8 @@ def _model(artefact: Artefact, *, ok: bool) -> str:
 def _drift(drift: Drift, artefact: Artefact) -> Iterator[str]:
     yield f"model file changed since it was pinned: {difference(drift)}"
     if drift.parts:
-        yield f"changed: {in_words(drift.parts, sampled=drift.sampled)}"
+        what = in_words(drift.parts, sampled=bool(drift.sampled), places=drift.places)
+        yield f"changed: {what}"
     elif drift.kind in (Kind.SIZE, Kind.CONTENT) and drift.reason:
         yield f"which part cannot be told: {drift.reason}"
     if Part.TEMPLATE in drift.parts:

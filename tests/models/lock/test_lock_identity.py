@@ -85,7 +85,7 @@ def test_it_says_which_part_changed(
 ) -> None:
     """From the file alone, offline."""
     (found,) = drifts(tmp_path, change)
-    assert (found.kind, set(found.parts), in_words(found.parts, sampled=found.sampled)) == (
+    assert (found.kind, set(found.parts), in_words(found.parts, sampled=bool(found.sampled))) == (
         kind,
         parts,
         words,
@@ -197,6 +197,30 @@ def test_a_model_without_tensors_can_be_pinned(tmp_path: Path) -> None:
     artefact = local_artefact("vocab.gguf", tmp_path)
     assert (artefact.sample, artefact.parameters, artefact.bits_per_weight) == (None, 0, 0.0)
     assert np.isfinite(artefact.bits_per_weight)
+
+
+def test_it_says_at_how_many_places_the_weights_were_compared(tmp_path: Path) -> None:
+    """Parts share the slices, and small tensors have room for fewer."""
+
+    def write(path: Path, part: int, name: str) -> None:
+        keys = {"split.no": part, "split.count": 3, "split.tensors.count": 3}
+        entries = [number(key, value) for key, value in keys.items()]
+        if part == 0:
+            entries += [word("general.architecture", "llama"), word("general.name", name)]
+        path.write_bytes(gguf_file(entries, [tensor(f"blk.{part}.weight")]))
+
+    paths = [tmp_path / f"m-{part + 1:05}-of-00003.gguf" for part in range(3)]
+    for part, path in enumerate(paths):
+        write(path, part, "one")
+    lock = Lock().put(local_artefact(paths[0].name, tmp_path))
+    write(paths[0], 0, "two")
+    (found,) = check(lock, tmp_path)
+    compared = len(slices_of([read_header(path) for path in paths]))
+    assert (found.sampled, found.places) == (True, compared)
+    assert compared < SLICES
+    paths[0].unlink()
+    (gone,) = check(lock, tmp_path)
+    assert (gone.sampled, gone.places) == (None, 0)
 
 
 def test_a_split_model_is_one_pin_of_all_its_parts(tmp_path: Path) -> None:

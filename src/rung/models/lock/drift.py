@@ -12,7 +12,7 @@ from rung.errors import ModelError
 from rung.models.header import Header, read_header
 from rung.models.lock.changes import Part, changed_parts
 from rung.models.lock.hashing import Progress, hash_file, known_hash
-from rung.models.lock.identity import Slice, identity_of, sample_of, template_of
+from rung.models.lock.identity import Slice, identity_of, sample_of, slices_of, template_of
 from rung.models.lock.record import Artefact, Lock, LockedFile
 
 
@@ -35,7 +35,8 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
         size: bytes of what is there; None where that is not known.
         sha256: of what is there; None where it was not read in full, as one of another size is not.
         parts: what of the model changed; empty where that cannot be told.
-        sampled: whether slices of the weights were compared, where only the header seems to have changed.
+        sampled: whether slices of the weights were compared; None where that was no question.
+        places: how many slices were.
         reason: why it, or its header, cannot be read; None where it can.
         template: the chat template as it is now, where it is another one.
     """
@@ -46,7 +47,8 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
     size: int | None = None
     sha256: str | None = None
     parts: tuple[Part, ...] = ()
-    sampled: bool = True
+    sampled: bool | None = None
+    places: int = 0
     reason: str | None = None
     template: str | None = None
 
@@ -159,6 +161,7 @@ def _explained(artefact: Artefact, root: Path, drifts: list[Drift]) -> list[Drif
             drift,
             parts=parts,
             sampled=sample is not None,
+            places=len(slices_of(headers)) if sample is not None else 0,
             template=template if Part.TEMPLATE in parts else None,
         )
         if drift in replaced and drift.file.role == "weights"
