@@ -175,8 +175,8 @@ def test_a_pinned_file_may_be_a_link_into_the_store_of_another_program(project: 
 
 def test_what_is_not_on_this_machine_is_an_error(project: Path) -> None:
     """Nothing is asked of the network."""
-    with pytest.raises(InputError, match=r"'hf:owner/repo:Q4_K_M' is not on this machine"):
-        scan("hf:owner/repo:Q4_K_M")
+    with pytest.raises(InputError, match=r"'hf:owner/repo:x\.gguf' is not on this machine"):
+        scan("hf:owner/repo:x.gguf")
 
 
 def test_the_command_exits_with_one_sentence(project: Path) -> None:

@@ -86,6 +86,25 @@ def test_the_pinned_file_answers_under_its_path_and_under_its_reference(tmp_path
     assert isinstance(asked(tmp_path), Generation)
 
 
+@pytest.mark.parametrize(
+    "model", ["hf.co/someone/tiny-GGUF:F16", "https://hf.co/someone/tiny-GGUF:f16"]
+)
+def test_a_reference_may_be_written_as_everywhere_else(tmp_path: Path, model: str) -> None:
+    """What the command line takes, `rung.toml` takes."""
+    project(tmp_path, model, source=SOURCE)
+    assert health(tmp_path).state in (State.READY, State.COLD)
+
+
+def test_a_query_of_a_rungs_address_is_not_shown(tmp_path: Path) -> None:
+    """It may be a key."""
+    project(tmp_path, "https://model.example/x.gguf?sig=abc")
+    with pytest.raises(
+        ModelError, match=r"'https://model\.example/x\.gguf\?' is not pinned"
+    ) as caught:
+        asked(tmp_path)
+    assert "abc" not in f"{caught.value.message} {caught.value.hint}"
+
+
 @pytest.mark.parametrize("model", ["models/tiny.gguf", "./models/../models/tiny.gguf", SOURCE])
 def test_a_flipped_bit_is_refused_with_both_digests(tmp_path: Path, model: str) -> None:
     """Under every way to name the file; its size and header are as they were."""

@@ -82,7 +82,8 @@ def _model(rung: str, model: str, root: Path, lock: Lock) -> NamedModel:
         return _file(rung, model, reference.repo, root, lock)
     found = lock.find(str(reference))
     state = State.UNFETCHED if found is None else State.PINNED
-    return NamedModel(rung=rung, model=model, state=state, artefact=found)
+    # Not as it was written: a query may be a key.
+    return NamedModel(rung=rung, model=str(reference), state=state, artefact=found)
 
 
 def _file(rung: str, model: str, file: str, root: Path, lock: Lock) -> NamedModel:

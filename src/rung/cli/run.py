@@ -27,6 +27,7 @@ from rung.errors import EngineProtocolError, EngineTruncated, InputError, Intern
 from rung.models.fit.measured import Measurements
 from rung.models.header import Header, read_header
 from rung.models.lock.file import LOCK_NAME
+from rung.models.reference import parse_reference
 from rung.quantities import counted
 from rung.task import Message
 
@@ -211,7 +212,8 @@ def _path(model: str, pins: Pins) -> Path:
     if (pinned := pins.named(model)) is not None:
         return pinned
     if is_reference(model):
-        raise ModelError(f"{model!r} is not pinned in {LOCK_NAME}", hint=f"rung pull {model}")
+        asked = str(parse_reference(model))  # without a query, which may be a key
+        raise ModelError(f"{asked!r} is not pinned in {LOCK_NAME}", hint=f"rung pull {asked}")
     raise ModelError(
         f"there is no model file {model!r}",
         hint=f"name a GGUF file, a pinned model, or {STARTER!r} for the built-in model",

@@ -160,9 +160,9 @@ def _stored(word: str) -> list[_Target]:
 
     try:
         found = run_blocking(resolved())
-    except SourceError:
+    except SourceError as error:
         raise InputError(
-            f"{word!r} is not on this machine",
+            error.message,
             hint="name a path or a model that is pinned here; rung pull scans what it fetches",
         ) from None
     return [_Target(file.path, file.name) for file in found.files if file.path is not None]

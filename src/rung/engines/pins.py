@@ -64,6 +64,7 @@ class Pins:
         """The file of the pinned model with this name or reference; None where none has it.
 
         Raises:
+            InputError: it begins as a reference does and is none.
             ConfigError: the lock is damaged.
         """
         artefact = self._lock.find(str(parse_reference(model)) if is_reference(model) else model)
