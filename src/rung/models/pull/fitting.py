@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from rung.errors import GateError
 from rung.models.fit.estimate import Estimate, estimate
+from rung.models.fit.measured import Measurements, model_key
 from rung.models.fit.model import Model, model_of
 from rung.models.fit.remedies import remedies
 from rung.models.fit.run import Run
 from rung.models.fit.verdict import Verdict
 from rung.models.hardware.machine import Machine
 from rung.models.header import Header
+from rung.models.lock.pinning import engine_build
 from rung.models.lock.record import FitRecord
 from rung.models.sources.resolved import Resolved
 
@@ -69,16 +73,32 @@ class Fitting:
         )
 
 
-def fit_record(answer: Estimate) -> FitRecord:
-    """What the lock keeps of an estimate."""
+def fit_record(answer: Estimate, headers: Sequence[Header]) -> FitRecord:
+    """What the lock keeps of an estimate, and of what the model took where it ran like that here before.
+
+    Args:
+        answer: the estimate.
+        headers: of the model's weights.
+    """
     return FitRecord(
         context=answer.run.context,
         slots=answer.run.slots,
         kv_type=answer.run.type_k,
         predicted=answer.needed,
+        measured=_measured(answer, headers),
         machine=answer.machine,
         rules=answer.rules,
     )
+
+
+def _measured(answer: Estimate, headers: Sequence[Header]) -> int | None:
+    """Most bytes of the process, None where the model did not run like that; of cards nothing is measured."""
+    if answer.layers_on_card:
+        return None
+    # As the embedded engine runs a model by itself: all on the host, prompts in one step.
+    run = msgspec.structs.replace(answer.run, gpu_layers=0, batch=answer.run.ubatch)
+    found = Measurements().find(model_key(*headers), run, engine_build())
+    return None if found is None else found.peak_rss or found.started_rss
 
 
 def _usual_context(headers: Sequence[Header]) -> int:

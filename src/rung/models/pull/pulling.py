@@ -195,7 +195,7 @@ def _pin(
     if resolved.reference.origin is Origin.URL:  # what came counts, not what was announced
         resolved = msgspec.structs.replace(resolved, revision=obtained[0].etag or "")
     locked = tuple(_locked(each, root) for each in obtained)
-    fit = fit_record(estimate) if estimate is not None else None
+    fit = fit_record(estimate, headers) if estimate is not None else None
     artefact = artefact_of(resolved, locked, headers, root=root, fit=fit)
     lock = update_lock(root / LOCK_NAME, lambda lock: lock.put(artefact))
     return Pulled(
