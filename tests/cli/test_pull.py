@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -20,7 +21,8 @@ from hub import Fault, Hub, Mode
 from rung.cli import root as command_line
 from rung.errors import RungError
 from rung.models.lock.drift import check
-from rung.models.lock.file import LOCK_NAME, read_lock
+from rung.models.lock.file import LOCK_NAME, read_lock, update_lock
+from rung.models.lock.record import Lock, Signature
 
 REPO = "maker/tiny-GGUF"
 FILE = "tiny-Q4_K_M.gguf"
@@ -131,6 +133,41 @@ def test_json_holds_the_same_facts(root: Path, hub: Hub, original: Path) -> None
     assert facts["fit"]["context"] == 2048
     again = json.loads(rung(root, hub, REFERENCE, "--json")[1])
     assert (again["pinned"], again["files"][0]["way"]) == ("unchanged", "here")
+
+
+def test_the_same_bytes_of_a_new_revision_are_not_called_unchanged(
+    root: Path, hub: Hub, original: Path
+) -> None:
+    """Revision and licence are, and what was known of the bytes stays."""
+    rung(root, hub, REFERENCE)
+    signature = Signature(bundle="ab" * 32, signer="key", checked="2026-11-02T10:00:00Z")
+
+    def sign(now: Lock) -> Lock:
+        return now.put(msgspec.structs.replace(now.artefacts[0], signature=signature))
+
+    update_lock(root / LOCK_NAME, sign)
+    hub.add_repo(REPO, {FILE: original, "README.md": b"new"}, licence="mit")
+    _, output, _ = rung(root, hub, REFERENCE, "--force")
+    assert "pinned    rung.lock (the same files, new revision and licence)" in output
+    (artefact,) = read_lock(root / LOCK_NAME).artefacts
+    assert (artefact.licence, artefact.signature) == ("mit", signature)
+    before = (root / LOCK_NAME).read_bytes()
+    _, output, _ = rung(root, hub, REFERENCE, "--force")
+    assert "pinned    rung.lock (unchanged)" in output
+    assert (root / LOCK_NAME).read_bytes() == before
+
+
+def test_a_licence_reaches_neither_terminal_nor_lock_as_commands(
+    root: Path, hub: Hub, original: Path
+) -> None:
+    """Whoever publishes writes it."""
+    hub.add_repo(REPO, {FILE: original}, licence="\x1b]0;x\x07\nverified   all")
+    code, output, messages = rung(root, hub, REFERENCE)
+    assert code == 0
+    assert "\x1b" not in output + messages
+    assert not [line for line in output.splitlines() if line.startswith("verified")]
+    (artefact,) = read_lock(root / LOCK_NAME).artefacts
+    assert artefact.licence is None or artefact.licence.isprintable()
 
 
 def test_everything_pinned_comes_back(root: Path, hub: Hub, original: Path) -> None:
