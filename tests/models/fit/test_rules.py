@@ -63,6 +63,14 @@ def test_cache_and_state_are_exact_on_other_peoples_logs_and_compute_knows_where
     assert facts["recurrent"]["exact"] == facts["recurrent"]["rows"] >= 4
     assert facts["compute"]["share"] >= 0.75
     assert facts["compute"]["sure_beyond"] == 0
+    assert facts["gate"] == "pass"
+
+
+def test_a_bench_without_data_is_no_success() -> None:
+    """There is nothing that it could have shown."""
+    done = subprocess.run([sys.executable, str(BENCH)], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "there is nothing to compare" in done.stderr
 
 
 def test_rows_that_lack_what_is_needed_are_counted_and_not_guessed(tmp_path: Path) -> None:
@@ -72,7 +80,8 @@ def test_rows_that_lack_what_is_needed_are_counted_and_not_guessed(tmp_path: Pat
         '{"id": "a"}\n{"id": "b", "hparams": {"n_layer": 0}}\nnot json\n', encoding="utf-8"
     )
     arguments = [sys.executable, str(BENCH), "--cases", str(rows), "--totals", str(rows)]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     facts = json.loads(done.stdout.splitlines()[-1])
+    assert (done.returncode, facts["gate"]) == (1, "fail")  # nothing was compared
     assert sum(facts["cases"]["skipped"].values()) == 3
     assert sum(facts["totals"]["skipped"].values()) == 3

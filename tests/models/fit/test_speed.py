@@ -126,3 +126,16 @@ def test_a_fit_never_gives_a_negative_moment() -> None:
     assert found.overhead_s == 0
     assert found.rate > 0
     assert math.isfinite(found.rate)
+
+
+def test_experts_are_read_more_slowly_than_dense_weights() -> None:
+    """By a share that is data, and that is said."""
+    device = card(24 * GB)
+    dense, experts = (speed_of([Reading(device, 2 * GB, 0, experts=one)]) for one in (False, True))
+    assert dense is not None
+    assert experts is not None
+    overhead = pace_of(device).overhead_s  # type: ignore[union-attr]  # its bandwidth is known
+    read = [1 / one.tokens_per_s - overhead for one in (dense, experts)]
+    assert read[0] / read[1] == pytest.approx(0.7)
+    assert "70% of it for experts (by 3 measurements)" in experts.basis
+    assert "experts" not in dense.basis

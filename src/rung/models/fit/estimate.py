@@ -236,5 +236,6 @@ def _speed(model: Model, run: Run, laid: _Laid) -> Speed | None:
         )
         weights = active_bytes(model, place)
         if weights or cache:
-            readings.append(Reading(place.device, weights, cache // slots))
+            experts = bool(model.shape.experts)
+            readings.append(Reading(place.device, weights, cache // slots, experts))
     return speed_of(readings)

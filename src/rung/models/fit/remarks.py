@@ -35,12 +35,12 @@ def remarks(model: Model, run: Run, machine: Machine, budgets: Sequence[Budget])
         )
     if not model.exact:
         yield "no header was read: weights are from a catalogue or scaled by the size of the file"
-    for budget in budgets:
-        if budget.doubtful and budget.headroom >= 0:
-            yield (
-                f"a figure on {budget.device} is known to miss in such a setting, so it counts twice before this is "
-                "said to fit"
-            )
+    doubtful = [one.device for one in budgets if one.doubtful and one.headroom >= 0]
+    if doubtful:
+        yield (
+            f"a figure on {' and on '.join(doubtful)} is known to miss in such a setting, so it counts twice before "
+            "this is said to fit"
+        )
     yield from model.shape.notes
 
 

@@ -59,11 +59,13 @@ class Reading(msgspec.Struct, frozen=True):
         device: which.
         weights: bytes.
         cache: bytes of keys and values when a slot's context is full.
+        experts: whether the weights are those of a mixture of experts, which are read piece by piece.
     """
 
     device: Device
     weights: int
     cache: int
+    experts: bool = False
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -91,6 +93,14 @@ class _Fitted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     largest_error: float
 
 
+class _Experts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of the rate at which a device reads dense weights, the share at which it reads those of experts."""
+
+    efficiency: float
+    rows: int
+    largest_error: float
+
+
 class _Usual(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backend: str
     efficiency: float
@@ -102,6 +112,7 @@ class _Speeds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     as_of: str
     source: str
     fitted: tuple[_Fitted, ...]
+    experts: _Experts
     usual: tuple[_Usual, ...]
 
 
@@ -111,7 +122,7 @@ def speed_of(readings: Sequence[Reading]) -> Speed | None:
     Args:
         readings: one a device; devices that hold nothing that a token reads are left out.
     """
-    paces = [pace_of(reading.device) for reading in readings]
+    paces = [_pace(reading) for reading in readings]
     if not readings or any(pace is None for pace in paces):
         return None
     known = [pace for pace in paces if pace is not None]
@@ -122,8 +133,15 @@ def speed_of(readings: Sequence[Reading]) -> Speed | None:
         tokens_per_s=1 / empty,
         full_tokens_per_s=1 / full,
         band=max(_band(reading.device) for reading in readings),
-        basis=" + ".join(_basis(reading.device) for reading in readings),
+        basis=" + ".join(_basis(reading) for reading in readings),
     )
+
+
+def _pace(reading: Reading) -> Pace | None:
+    pace = pace_of(reading.device)
+    if pace is None or not reading.experts:
+        return pace
+    return Pace(pace.rate * _read().experts.efficiency, pace.overhead_s)
 
 
 def pace_of(device: Device) -> Pace | None:
@@ -167,8 +185,12 @@ def _band(device: Device) -> float:
     return max(BAND, series.largest_error) if series else UNFITTED_BAND
 
 
-def _basis(device: Device) -> str:
-    return f"{(device.bandwidth or 0) / 1e9:,.0f} GB/s on {device.name}"
+def _basis(reading: Reading) -> str:
+    said = f"{(reading.device.bandwidth or 0) / 1e9:,.0f} GB/s on {reading.device.name}"
+    if not reading.experts:
+        return said
+    known = _read().experts
+    return f"{said}, {known.efficiency:.0%} of it for experts (by {known.rows} measurements)"
 
 
 def _series(name: str) -> _Fitted | None:
