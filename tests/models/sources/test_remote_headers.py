@@ -85,14 +85,14 @@ def test_a_server_without_ranges_is_read_no_further(hub: Hub, long_model: Path) 
 
 
 def test_a_header_is_kept_by_what_identifies_its_file(hub: Hub, model: Path) -> None:
-    """The second look-up reads nothing but the listing, also under another name."""
+    """The second look-up reads nothing but the listing, also under another name and commit."""
     hub.add_repo("o/r", {model.name: model})
-    hub.add_ollama("library/t", "1b", [(MODEL_LAYER, model)])
     first = read_headers("hf:o/r")
     served = len(hub.requests_for("/cdn/"))
     again = read_headers("hf:o/r")
     assert again == first
-    read_headers("ollama:t:1b")
+    hub.add_repo("o/r", {f"other-{model.name}": model, "README.md": b"new"})
+    read_headers("hf:o/r")
     assert len(hub.requests_for("/cdn/")) == served
 
 
@@ -109,9 +109,12 @@ def test_a_digest_that_one_source_claims_says_nothing_of_anothers_header(
                 name="x.gguf",
                 role=Role.WEIGHTS,
                 sha256=right.files[0].sha256,
-                url=hub.add_file("x.gguf", long_model).replace("127.0.0.1", "localhost"),
+                url=hub.add_file("x.gguf", long_model),
             )
-            await sources.headers(msgspec.structs.replace(right, files=(claimed,)))
+            wrong = msgspec.structs.replace(
+                right, reference=parse_reference("hf:o/mirror"), files=(claimed,)
+            )
+            await sources.headers(wrong)
             return await sources.headers(right)
 
     assert asyncio.run(ask()) == (msgspec.structs.replace(read_header(model), name=model.name),)

@@ -238,11 +238,12 @@ def _from_store(reference: Reference) -> Resolved | None:
 def _identity(resolved: Resolved, file: RemoteFile) -> str | None:
     """What stands for the very bytes of a file, None when nothing does.
 
-    The digest is what a source claims and nobody has checked yet, so it counts for this source alone.
+    The digest is what a source claims and nobody has checked yet, so it counts for this repository there alone.
     """
     if file.url is None:
         return None
     if file.sha256 is not None:
         scheme, host, port = origin_of(file.url)
-        return f"{scheme}://{host}:{port or ''}#sha256:{file.sha256}"
+        asked = resolved.reference
+        return f"{scheme}://{host}:{port or ''}#{asked.origin}:{asked.repo}#sha256:{file.sha256}"
     return f"{without_query(file.url)}#{resolved.revision}" if resolved.revision else None
