@@ -329,6 +329,18 @@ def test_what_comes_along_and_is_not_counted_is_said(
     assert "comes along and is not counted" in done.output
 
 
+def test_a_query_of_an_address_is_sent_and_not_shown(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be a key."""
+    with Hub() as hub:
+        hub.use(monkeypatch, tmp_path)
+        address = hub.add_file("x.gguf", models / "tiny.gguf")
+        done = fit(f"{address}?sig=abc", "--json")
+    assert json.loads(done.stdout)["asked"] == f"{address}?"
+    assert "sig=" not in done.output
+
+
 def test_a_source_that_cannot_be_reached_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

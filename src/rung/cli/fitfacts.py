@@ -10,6 +10,7 @@ from rung.models.fit.estimate import Estimate
 from rung.models.fit.remedies import Remedy
 from rung.models.fit.sweep import Row
 from rung.models.hardware.machine import Machine
+from rung.models.reference import names_source, parse_reference
 
 
 def facts(
@@ -46,7 +47,7 @@ def facts(
     ]
     return {
         "format": 1,
-        "asked": asked,
+        "asked": str(parse_reference(asked)) if names_source(asked) else asked,
         "verdict": answer.verdict,
         "needed": answer.needed,
         "headroom": answer.headroom,

@@ -213,6 +213,15 @@ def test_a_wrong_setting_is_no_news_of_a_publisher(
         asked(artefact)
 
 
+def test_bytes_that_were_never_the_publishers_are_told(hub: Hub, tmp_path: Path) -> None:
+    """Pinned offline from another program's copy, under a commit that is right."""
+    artefact = published(hub, tmp_path)
+    (right,) = artefact.files
+    wrong = msgspec.structs.replace(right, sha256="ab" * 32, verified=Verified.COMPUTED)
+    (found,) = asked(msgspec.structs.replace(artefact, files=(wrong,)))
+    assert (found.state, found.revision) == (State.CHANGED, artefact.revision)
+
+
 def test_an_address_that_took_a_query_cannot_be_asked_again(hub: Hub, tmp_path: Path) -> None:
     """The lock does not hold the query, which may be a key."""
     path = tiny_model(tmp_path / FILE)

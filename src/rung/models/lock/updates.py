@@ -37,7 +37,8 @@ class State(enum.StrEnum):
     """How a pinned model stands to what its publisher has.
 
     `current`: the reference names the same revision. `revision`: another one with the same files. `changed`: other
-    files. `gone`: nothing there, or nothing for us. `unanswerable`: there is nobody to ask. `unreachable`: no answer.
+    files, or at the same revision not those that are pinned. `gone`: nothing there, or nothing for us.
+    `unanswerable`: there is nobody to ask. `unreachable`: no answer.
     """
 
     CURRENT = "current"
@@ -170,7 +171,7 @@ async def _compared(artefact: Artefact, resolved: Resolved, sources: Sources) ->
         revision=resolved.revision,
         licence=resolved.licence,
     )
-    if resolved.revision == artefact.revision:
+    if resolved.revision == artefact.revision and not _is_another(artefact, resolved):
         return facts
     found = beside(artefact, resolved)
     parts = _parts_beside(artefact, resolved, found)
@@ -187,6 +188,11 @@ async def _compared(artefact: Artefact, resolved: Resolved, sources: Sources) ->
         if not _digests(resolved):
             raise
         return msgspec.structs.replace(facts, reason=_more(facts, error), broken_off=True)
+
+
+def _is_another(artefact: Artefact, resolved: Resolved) -> bool:
+    """Whether what was pinned at a revision is not what its publisher has there, as another program's copy may be."""
+    return bool(_digests(resolved)) and not _same_weights(artefact, resolved)
 
 
 def _more(facts: Update, error: RungError) -> str:
