@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import random
 import socket
@@ -185,6 +186,34 @@ def test_a_server_that_takes_the_call_and_says_nothing_is_left(
         for scheme in ("https", "http"):
             with pytest.raises(SourceError, match="does not answer in time"):
                 asyncio.run(ask(f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/x.gguf"))
+
+
+def test_a_server_that_drips_the_head_of_its_answer_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No byte of a body is awaited yet, and something arrives all the time."""
+    monkeypatch.setattr(web_module, "CONNECT_S", 0.3)
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            for letter in b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200:
+                writer.write(bytes([letter]))
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        writer.close()
+        ended.set()
+
+    ended = asyncio.Event()
+
+    async def ask() -> None:
+        server = await asyncio.start_server(drip, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server, Web(stall_s=0.3) as web:
+            with pytest.raises(SourceError, match="does not answer in time"):
+                await _head(web, f"http://127.0.0.1:{port}/x.gguf")
+            await ended.wait()
+
+    asyncio.run(ask())
 
 
 async def _head(web: Web, url: str) -> int:
