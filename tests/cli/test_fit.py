@@ -48,12 +48,12 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNG_HOME", str(tmp_path / "home"))
 
 
-def fit(*words: str | Path) -> Result:
+def fit(*words: str | Path | int) -> Result:
     """The command in this process."""
     return CliRunner().invoke(command_line, ["fit", *map(str, words)], standalone_mode=False)
 
 
-def facts(*words: str | Path) -> dict[str, Any]:
+def facts(*words: str | Path | int) -> dict[str, Any]:
     """What `--json` prints."""
     done = fit(*words, "--json")
     assert done.exception is None, done.exception
@@ -62,7 +62,7 @@ def facts(*words: str | Path) -> dict[str, Any]:
     return found
 
 
-def refused(*words: str | Path) -> RungError:
+def refused(*words: str | Path | int) -> RungError:
     """The error that the command ends with."""
     done = fit(*words)
     assert isinstance(done.exception, RungError), done.output
@@ -109,6 +109,25 @@ def test_a_smaller_model_of_the_same_family_is_offered(models: Path) -> None:
     names = [one["model"] for one in found["remedies"] if one["lever"] == Lever.SMALLER]
     assert names
     assert all("wen3" in name for name in names)
+
+
+def test_where_the_family_has_nothing_near_the_next_smaller_model_is_offered(models: Path) -> None:
+    """Not one that is ten times smaller, because its maker makes no other."""
+    sparse_model(
+        models / "llama-70b.gguf",
+        layers=80,
+        embedding=8192,
+        feed_forward=28_672,
+        heads=64,
+        vocabulary=128_256,
+        trained=131_072,
+        architecture="llama",
+        name="Llama 3.3 70B Instruct",
+    )
+    found = facts(models / "llama-70b.gguf", "--on", "rtx-4090")
+    names = [one["model"] for one in found["remedies"] if one["lever"] == Lever.SMALLER]
+    assert names
+    assert not any("Llama" in name or "Mistral" in name for name in names)
 
 
 def test_json_has_the_same_facts(models: Path) -> None:
@@ -181,6 +200,35 @@ def test_an_unknown_architecture_is_said_to_take_at_most_so_much(models: Path) -
     assert large.return_value == 1
     assert large.output.startswith("no · up to ")
     assert "may be needed" in large.output.splitlines()[0]
+    assert done.output.count("is not known: every layer") == 1
+    assert "low confidence: \n" not in done.output
+
+
+def test_a_state_that_nothing_is_known_of_leaves_no_upper_bound(tmp_path: Path) -> None:
+    """The first line says "at least", and it never just fits."""
+    path = tiny_model(
+        tmp_path / "kimi.gguf", arch="kimi-linear", extra={"kimi-linear.kda.head_dim": 128}
+    )
+    done = fit(path, "--on", "laptop-16gb")
+    assert done.output.startswith("tight · at least ")
+    assert "kda.head_dim" in done.output
+
+
+def test_remedies_start_from_what_was_measured_here(models: Path) -> None:
+    """A "no" that was measured is not followed by silence, though the rules say that it fits."""
+    path = models / "tiny.gguf"
+    run = run_of(ModelParameters(path=str(path), context=2048, slots=4), Role.SERVER)
+    build = engine_build()
+    assert build is not None
+    measured = Measured(
+        engine=build, backend="cpu", compute={"CPU": 1 << 50}, at="2026-11-02T10:00:00Z"
+    )
+    assert Measurements().record(model_key(*read_model(path)), run, measured)
+    words = (path, "--ctx", 8192, "--parallel", 4, "--gpu-layers", 0)
+    found = facts(*words, "--sweep")
+    assert found["verdict"] == "no"
+    assert found["remedies"]
+    assert {one["verdict"] for one in found["sweep"]} == {"no"}
 
 
 def test_a_sweep_is_a_table_of_contexts_and_slots(models: Path) -> None:
@@ -207,6 +255,19 @@ def test_a_plot_is_written_where_it_is_asked_for(models: Path, tmp_path: Path, e
     assert "<svg" in drawn
     for words in ("Qwen3-4B", "17.76 GiB free", "1 slot", "4 slots", "tokens a slot"):
         assert words in drawn
+
+
+def test_a_plot_is_said_to_be_written_and_no_folder_is_made_for_it(
+    models: Path, tmp_path: Path
+) -> None:
+    """A folder that is missing is a mistake."""
+    file = tmp_path / "plot.svg"
+    done = fit(models / "qwen3-4b.gguf", "--on", "apple-m5", "--plot", file)
+    assert done.output.rstrip().endswith(f"plot  {file}")
+    assert facts(models / "qwen3-4b.gguf", "--on", "apple-m5", "--plot", file)["plot"] == str(file)
+    error = refused(models / "qwen3-4b.gguf", "--plot", tmp_path / "none" / "plot.svg")
+    assert "there is no folder" in error.message
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_plot_of_another_kind_is_refused_before_any_work(models: Path, tmp_path: Path) -> None:
@@ -258,6 +319,50 @@ def test_slots_split_the_context_unless_they_share_it(models: Path) -> None:
     words = (models / "qwen3-4b.gguf", "--on", "laptop-16gb", "--ctx", 8192, "--parallel", 4)
     assert "8,192 tokens over 4 slots (2,048 each)" in fit(*words).output
     assert "8,192 tokens over 4 slots (shared)" in fit(*words, "--unified").output
+
+
+def test_tokens_that_cannot_be_split_over_the_slots_are_refused(models: Path) -> None:
+    """A slot without a token is none; slots that share the tokens need no more."""
+    words = (models / "qwen3-4b.gguf", "--on", "laptop-16gb", "--ctx", 10, "--parallel", 20)
+    assert "10 tokens cannot be split over 20 slots" in refused(*words).message
+    assert fit(*words, "--unified").exception is None
+
+
+@pytest.mark.parametrize(
+    ("words", "slots", "unified", "context"),
+    [
+        ((), 1, False, 4096),
+        (("--rules", "rung"), 1, False, 4096),
+        (("--rules", "llama.cpp"), 4, True, 4096),
+        (("--rules", "llama.cpp", "--split"), 4, False, 16_384),
+        (("--rules", "llama.cpp", "--parallel", 2), 2, False, 8192),
+        (("--rules", "ollama"), 1, False, 4096),
+    ],
+)
+def test_an_engines_server_has_the_slots_that_it_opens_unasked(
+    models: Path, words: tuple[str | int, ...], slots: int, unified: bool, context: int
+) -> None:
+    """The engine within Rung opens one."""
+    run = facts(models / "qwen3-4b.gguf", "--on", "laptop-16gb", *words)["estimate"]["run"]
+    assert (run["slots"], run["unified"], run["context"]) == (slots, unified, context)
+
+
+def test_settings_that_change_nothing_here_are_mentioned(models: Path) -> None:
+    """Not silently ignored."""
+    words = (models / "qwen3-4b.gguf", "--on", "laptop-16gb")
+    assert "note: layers on a card were asked for" in fit(*words, "--gpu-layers", 10).output
+    assert "note: experts on the host were asked for" in fit(*words, "--cpu-moe").output
+    assert "asked for" not in fit(*words).output
+
+
+def test_of_a_described_machine_only_what_was_assumed_is_noted(models: Path) -> None:
+    """All sources are in --profiles and --json."""
+    path = models / "qwen3-4b.gguf"
+    done = fit(path, "--on", "rtx-4090")
+    notes = [line for line in done.output.splitlines() if line.startswith("  note: ")]
+    assert notes
+    assert all("assumed" in note or "recalled" in note or "taken to" in note for note in notes)
+    assert len(notes) < len(facts(path, "--on", "rtx-4090")["machine"]["notes"])
 
 
 def test_the_usual_context_is_that_of_each_slot(models: Path) -> None:

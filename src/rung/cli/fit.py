@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,7 @@ import click
 import msgspec
 
 from rung.cli.options import Tokens, json_option
-from rung.errors import InputError
 from rung.models.fit.run import CACHE_TYPES, MOST_SLOTS, MOST_TOKENS
-from rung.quantities import counted
 
 if TYPE_CHECKING:
     from rung.cli.fitmodel import Opened
@@ -23,25 +22,9 @@ if TYPE_CHECKING:
     from rung.models.fit.sweep import Row
     from rung.models.hardware.machine import Machine
 
-_USUAL_CONTEXT = 4096  # of one request, as the embedded engine has it
 _DOES_NOT_FIT = 1
 _tokens = click.IntRange(min=1, max=MOST_TOKENS)
 _kind = click.Choice(CACHE_TYPES, case_sensitive=False)
-
-
-class _Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """How the model is to run, as the command line says it."""
-
-    ctx: int | None
-    parallel: int | None
-    unified: bool | None
-    kv_type: str | None
-    kv_type_k: str | None
-    kv_type_v: str | None
-    flash_attn: str
-    ubatch: int
-    gpu_layers: int | None
-    cpu_moe: bool
 
 
 @click.command()
@@ -106,7 +89,7 @@ def command(
         from rung.cli.fitplot import check_plot
 
         check_plot(plot)
-    return _fit(model, msgspec.convert(how, _Asked), profile, rule_set, _Show(swept, plot, as_json))
+    return _fit(model, how, profile, rule_set, _Show(swept, plot, as_json))
 
 
 class _Show(msgspec.Struct, frozen=True):
@@ -117,8 +100,11 @@ class _Show(msgspec.Struct, frozen=True):
     as_json: bool
 
 
-def _fit(name: str, asked: _Asked, profile: str | None, rule_set: str | None, show: _Show) -> int:
+def _fit(
+    name: str, how: Mapping[str, object], profile: str | None, rule_set: str | None, show: _Show
+) -> int:
     from rung.cli.fitmodel import open_model, smaller_models
+    from rung.cli.fitrun import Asked, measured_here, run_of
     from rung.models.fit.estimate import estimate
     from rung.models.fit.remedies import remedies
     from rung.models.fit.rules import EMBEDDED, rules
@@ -127,15 +113,15 @@ def _fit(name: str, asked: _Asked, profile: str | None, rule_set: str | None, sh
     machine, chosen = _machine(profile), rules(rule_set)
     opened = open_model(name)
     served = None if rule_set in (None, *EMBEDDED) else chosen
-    run = _run(asked, opened, machine, served)
-    measured, reserve = _measured(opened, run, machine, rule_set)
+    run = run_of(msgspec.convert(how, Asked), opened, machine, served)
+    measured, reserve = measured_here(opened, run, machine, rule_set)
     answer = estimate(opened.model, run, machine, rules=chosen, measured=measured, reserve=reserve)
     helping = remedies(
         opened.model,
         run,
         machine,
         quants=opened.quants,
-        others=smaller_models(opened.model),
+        others=() if answer.verdict is Verdict.FITS else smaller_models(opened.model),
         rules=chosen,
         measured=measured,
         reserve=reserve,
@@ -159,61 +145,6 @@ def _machine(profile: str | None) -> Machine:
     from rung.models.hardware.profiles import machine_named
 
     return machine_named(profile)
-
-
-def _run(asked: _Asked, opened: Opened, machine: Machine, served: Rules | None) -> Run:
-    """The run that is asked for; what is left open is as the embedded engine would have it.
-
-    Args:
-        asked: on the command line.
-        opened: the model.
-        machine: where.
-        served: of the engine whose server is asked about, which opens slots unasked; None for the embedded engine.
-    """
-    from rung.models.fit.run import Run
-
-    slots, unified = asked.parallel, bool(asked.unified)
-    if slots is None:
-        slots = served.default_slots if served else 1
-        if served and asked.unified is None:
-            unified = served.default_unified
-    if asked.ctx is not None and asked.ctx < slots and not unified:
-        raise InputError(
-            f"{counted(asked.ctx, 'token')} cannot be split over {slots} slots",
-            hint="ask for more with --ctx, for fewer slots with --parallel, or for --unified",
-        )
-    per_slot = min(opened.model.shape.context_length or _USUAL_CONTEXT, _USUAL_CONTEXT)
-    both = asked.kv_type or "f16"
-    gpu_layers = asked.gpu_layers
-    if gpu_layers is None and not machine.cards:
-        gpu_layers = 0
-    return Run(
-        context=asked.ctx or min(per_slot * (1 if unified else slots), MOST_TOKENS),
-        slots=slots,
-        unified=unified,
-        type_k=asked.kv_type_k or both,
-        type_v=asked.kv_type_v or both,
-        flash_attention=asked.flash_attn == "on",
-        ubatch=asked.ubatch,
-        batch=asked.ubatch,
-        gpu_layers=gpu_layers,
-        experts_on_host=asked.cpu_moe,
-    )
-
-
-def _measured(
-    opened: Opened, run: Run, machine: Machine, rule_set: str | None
-) -> tuple[Measured | None, int | None]:
-    """What was measured of this model and of a process here, where it is about this machine and the embedded engine."""
-    from rung.engines.llama_cpp.build import engine_build
-    from rung.models.fit.measured import Measurements
-
-    if not machine.detected or rule_set is not None:
-        return None, None
-    engine, kept = engine_build(), Measurements()
-    if engine is None:
-        return None, None
-    return kept.find(opened.key, run, engine), kept.process_reserve(engine)
 
 
 def _rows(
