@@ -1,4 +1,4 @@
-"""One normalisation of text, shared by every place that asks whether two texts are the same."""
+"""Texts compared and shown: one normalisation for all who ask whether two are the same, and what a terminal may get."""
 
 from __future__ import annotations
 
@@ -18,3 +18,14 @@ def text_digest(text: str) -> int:
     """
     encoded = normalize(text).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.sha256(encoded).digest()[:8], "little")
+
+
+def plain(text: str, most: int = 300) -> str:
+    """A text of somebody else in one line, with a `?` for what a terminal could act on or nobody would see.
+
+    Args:
+        text: anything, lone surrogates included.
+        most: characters; what is longer is cut.
+    """
+    cut = text if len(text) <= most else text[: most - 1] + "…"
+    return "".join(letter if letter.isprintable() else "?" for letter in cut)

@@ -70,6 +70,18 @@ def test_a_changed_template_is_shown_and_nothing_is_fetched(hub: Hub, project: P
     assert (project / "models" / "tiny.gguf").read_bytes() == before
 
 
+def test_what_a_publisher_writes_does_not_reach_the_terminal_as_commands(
+    hub: Hub, project: Path
+) -> None:
+    """A licence forges no line of Rung's own, and is the pinned one when it was pinned."""
+    content = (project / "models" / "tiny.gguf").read_bytes()
+    forged = "\x1b]0;x\x07\nverified   all"
+    hub.add_repo("a/tiny-GGUF", {"tiny.gguf": content}, licence=forged)
+    assert "licence mit → ?]0;x??verified   all" in run("outdated", "tiny").stdout
+    assert run("lock", SOURCE).exit_code == 0
+    assert "tiny   current   " in run("outdated", "tiny").stdout
+
+
 def test_json_holds_the_same_facts(hub: Hub, project: Path) -> None:
     """State, revisions, parts."""
     now = hub.add_repo(

@@ -15,10 +15,11 @@ from rung.models.lock.drift import read_slice
 from rung.models.lock.hashing import Progress, hash_file
 from rung.models.lock.identity import identity_of, sample_of, template_of
 from rung.models.lock.record import Artefact, FitRecord, LockedFile, Signature, Verified
-from rung.models.lock.sound import is_below, is_nameable, plain
+from rung.models.lock.sound import is_below, is_nameable
 from rung.models.reference import Origin, Reference
 from rung.models.shards import part_names, read_model
 from rung.models.sources.resolved import RemoteFile, Resolved, Role
+from rung.text import plain
 from rung.version import __version__
 
 

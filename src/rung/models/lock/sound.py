@@ -49,11 +49,6 @@ def is_nameable(path: str) -> bool:
     return "\\" not in path and path.isprintable()
 
 
-def plain(text: str) -> str:
-    """A text of somebody else with a `?` for each character that a terminal could act on or nobody would see."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
 def _of_artefact(artefact: Artefact) -> str | None:
     name = artefact.name
     if not name:

@@ -22,6 +22,7 @@ from rung.models.reference import Origin, Reference
 from rung.models.sources.choice import choose, role_of
 from rung.models.sources.resolved import RemoteFile, Resolved, Role
 from rung.models.sources.web import Web, refusal
+from rung.text import plain
 
 if TYPE_CHECKING:
     import aiohttp
@@ -191,16 +192,17 @@ def _licence(card: _Card, tags: Sequence[str]) -> str | None:
     if isinstance(said, list):
         said = " or ".join(str(part) for part in said)
     tagged = [tag.removeprefix("license:") for tag in tags if tag.startswith("license:")]
-    return said if isinstance(said, str) else next(iter(tagged), None)
+    said = said if isinstance(said, str) else next(iter(tagged), None)
+    return None if said is None else plain(said)
 
 
 def _base_models(card: _Card, tags: Sequence[str]) -> tuple[str, ...]:
     said = [card.base_model] if isinstance(card.base_model, str) else card.base_model
     if isinstance(said, list):
-        return tuple(str(name) for name in said)
+        return tuple(plain(str(name)) for name in said)
     # `base_model:quantized:owner/repo` says how; `base_model:owner/repo` only what.
     tagged = [tag.split(":")[-1] for tag in tags if tag.startswith("base_model:")]
-    return tuple(dict.fromkeys(tagged))
+    return tuple(dict.fromkeys(plain(name) for name in tagged))
 
 
 def _token() -> str | None:
