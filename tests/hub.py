@@ -67,13 +67,14 @@ class Mode(Enum):
 
 @dataclass(frozen=True)
 class Fault:
-    """One request's misfortune."""
+    """One request's misfortune; with `whole`, ranges are ignored besides."""
 
     mode: Mode
     after: int = 0
     status: int = 503
     headers: tuple[tuple[str, str], ...] = ()
     to: str = ""
+    whole: bool = False
 
 
 @dataclass
@@ -512,7 +513,8 @@ class Hub:
         etag = _etag(content, mode)
         size = after if mode is Mode.SHORT else content.size
         size += after if mode is Mode.WRONG_SIZE else 0
-        start, end, partial = _span(request, etag, size, mode)
+        ignored = mode is Mode.IGNORE_RANGE or (fault is not None and fault.whole)
+        start, end, partial = (0, size, False) if ignored else _span(request, etag, size)
         if start >= size > 0:
             return web.Response(status=416, headers={"Content-Range": f"bytes */{size}"})
         response = web.StreamResponse(status=206 if partial else 200)
@@ -574,13 +576,11 @@ def _etag(content: Content, mode: Mode | None) -> str | None:
     return ("W/" if mode is Mode.WEAK_ETAG else "") + f'"{content.sha256}"'
 
 
-def _span(
-    request: web.Request, etag: str | None, size: int, mode: Mode | None
-) -> tuple[int, int, bool]:
+def _span(request: web.Request, etag: str | None, size: int) -> tuple[int, int, bool]:
     """First byte, the one behind the last, and whether this is a partial answer."""
     asked = request.headers.get("Range")
     valid = request.headers.get("If-Range") in {None, etag}
-    if asked is None or not valid or mode is Mode.IGNORE_RANGE:
+    if asked is None or not valid:
         return 0, size, False
     first, _, last = asked.removeprefix("bytes=").partition("-")
     return int(first), min(size, int(last) + 1 if last else size), True

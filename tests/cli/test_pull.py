@@ -11,15 +11,14 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import pytest
-from click.testing import CliRunner
 
 from gguf_models import tiny_model
 from hub import Fault, Hub, Mode
-from rung.cli import root as command_line
-from rung.errors import RungError
+from rung.cli import main
 from rung.models.lock.drift import check
 from rung.models.lock.file import LOCK_NAME, read_lock, update_lock
 from rung.models.lock.record import Lock, Signature
@@ -75,15 +74,34 @@ def begin(root: Path, hub: Hub, *words: str) -> subprocess.Popen[str]:
     )
 
 
+class Rung(Protocol):
+    """`rung pull` in this process."""
+
+    def __call__(self, *words: str, folder: Path | None = None) -> tuple[int, str, str]:
+        """Exit code, output and messages of the command in a folder, that of the project if none is named."""
+
+
+@pytest.fixture
 def rung(
-    root: Path, hub: Hub, *words: str, largest_file: int | None = None
-) -> tuple[int, str, str]:
-    """Exit code, output and messages of the command, where asked for with files limited to so many bytes."""
-    process = begin(root, hub, *words)
-    if largest_file is not None:
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (largest_file, largest_file))
-    output, messages = process.communicate(timeout=60)
-    return process.returncode, output, messages
+    root: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Rung:
+    """The command line as the program runs it, but for the process."""
+    for name in os.environ:
+        if "proxy" in name.lower():
+            monkeypatch.delenv(name)
+    for name, value in environment(root, hub).items():
+        monkeypatch.setenv(name, value)
+
+    def run(*words: str, folder: Path | None = None) -> tuple[int, str, str]:
+        monkeypatch.chdir(folder or root)
+        monkeypatch.setattr(sys, "argv", ["rung", "pull", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, said.out, said.err
+
+    return run
 
 
 def visible(root: Path) -> list[str]:
@@ -98,9 +116,9 @@ def partial_bytes(root: Path) -> int:
     return sum(path.stat().st_size for path in (root / "models" / ".part").glob("*.part"))
 
 
-def test_it_says_what_was_got_and_pins_it(root: Path, hub: Hub, original: Path) -> None:
+def test_it_says_what_was_got_and_pins_it(root: Path, rung: Rung, original: Path) -> None:
     """Revision, fit, licence; then how it was checked; then what it really is."""
-    code, output, messages = rung(root, hub, REFERENCE)
+    code, output, messages = rung(REFERENCE)
     assert (code, messages) == (0, "warning: " + messages.removeprefix("warning: "))
     lines = {line.split()[0]: line for line in output.splitlines()}
     assert list(lines) == ["resolve", "fetch", "verify", "pinned", "file", "next"]
@@ -115,15 +133,15 @@ def test_it_says_what_was_got_and_pins_it(root: Path, hub: Hub, original: Path) 
     assert check(read_lock(root / LOCK_NAME), root) == ()
 
 
-def test_a_name_that_promises_other_bits_is_a_warning(root: Path, hub: Hub) -> None:
+def test_a_name_that_promises_other_bits_is_a_warning(rung: Rung) -> None:
     """The file called Q4_K_M is in half precision."""
-    _, _, messages = rung(root, hub, REFERENCE)
+    _, _, messages = rung(REFERENCE)
     assert f"warning: {REFERENCE} names 4 bits, the file is F16 with 16." in messages
 
 
-def test_json_holds_the_same_facts(root: Path, hub: Hub, original: Path) -> None:
+def test_json_holds_the_same_facts(rung: Rung, original: Path) -> None:
     """One object; a second pull says that nothing changed."""
-    code, output, _ = rung(root, hub, REFERENCE, "--json")
+    code, output, _ = rung(REFERENCE, "--json")
     facts = json.loads(output)
     assert (code, facts["format"], facts["source"]) == (0, 1, REFERENCE)
     assert facts["files"][0]["size"] == original.stat().st_size
@@ -131,15 +149,15 @@ def test_json_holds_the_same_facts(root: Path, hub: Hub, original: Path) -> None
     assert facts["abilities"] == ["tools", "thinking"]
     assert (facts["licence"], facts["permissive"]) == ("apache-2.0", True)
     assert facts["fit"]["context"] == 2048
-    again = json.loads(rung(root, hub, REFERENCE, "--json")[1])
+    again = json.loads(rung(REFERENCE, "--json")[1])
     assert (again["pinned"], again["files"][0]["way"]) == ("unchanged", "here")
 
 
 def test_the_same_bytes_of_a_new_revision_are_not_called_unchanged(
-    root: Path, hub: Hub, original: Path
+    root: Path, hub: Hub, rung: Rung, original: Path
 ) -> None:
     """Revision and licence are, and what was known of the bytes stays."""
-    rung(root, hub, REFERENCE)
+    rung(REFERENCE)
     signature = Signature(bundle="ab" * 32, signer="key", checked="2026-11-02T10:00:00Z")
 
     def sign(now: Lock) -> Lock:
@@ -147,22 +165,22 @@ def test_the_same_bytes_of_a_new_revision_are_not_called_unchanged(
 
     update_lock(root / LOCK_NAME, sign)
     hub.add_repo(REPO, {FILE: original, "README.md": b"new"}, licence="mit")
-    _, output, _ = rung(root, hub, REFERENCE, "--force")
+    _, output, _ = rung(REFERENCE, "--force")
     assert "pinned    rung.lock (the same files, new revision and licence)" in output
     (artefact,) = read_lock(root / LOCK_NAME).artefacts
     assert (artefact.licence, artefact.signature) == ("mit", signature)
     before = (root / LOCK_NAME).read_bytes()
-    _, output, _ = rung(root, hub, REFERENCE, "--force")
+    _, output, _ = rung(REFERENCE, "--force")
     assert "pinned    rung.lock (unchanged)" in output
     assert (root / LOCK_NAME).read_bytes() == before
 
 
 def test_a_licence_reaches_neither_terminal_nor_lock_as_commands(
-    root: Path, hub: Hub, original: Path
+    root: Path, hub: Hub, rung: Rung, original: Path
 ) -> None:
     """Whoever publishes writes it."""
     hub.add_repo(REPO, {FILE: original}, licence="\x1b]0;x\x07\nverified   all")
-    code, output, messages = rung(root, hub, REFERENCE)
+    code, output, messages = rung(REFERENCE)
     assert code == 0
     assert "\x1b" not in output + messages
     assert not [line for line in output.splitlines() if line.startswith("verified")]
@@ -170,20 +188,20 @@ def test_a_licence_reaches_neither_terminal_nor_lock_as_commands(
     assert artefact.licence is None or artefact.licence.isprintable()
 
 
-def test_everything_pinned_comes_back(root: Path, hub: Hub, original: Path) -> None:
+def test_everything_pinned_comes_back(root: Path, rung: Rung, original: Path) -> None:
     """Without a reference; the project is found from a folder below it."""
     (root / "rung.toml").write_text("format = 1\n")
     below = root / "deep" / "below"
     below.mkdir(parents=True)
-    assert rung(below, hub, REFERENCE)[0] == 0
+    assert rung(REFERENCE, folder=below)[0] == 0
     (root / "models" / FILE).unlink()
-    code, output, _ = rung(below, hub)
+    code, output, _ = rung(folder=below)
     assert (code, output.split(maxsplit=1)) == (
         0,
         ["tiny-Q4_K_M", f"brought back: models/{FILE}\n"],
     )
     assert (root / "models" / FILE).read_bytes() == original.read_bytes()
-    assert json.loads(rung(root, hub, "--json")[1])["models"][0]["fetched"] == []
+    assert json.loads(rung("--json")[1])["models"][0]["fetched"] == []
 
 
 @pytest.mark.parametrize(
@@ -201,85 +219,114 @@ def test_everything_pinned_comes_back(root: Path, hub: Hub, original: Path) -> N
     ],
 )
 def test_a_refusal_is_one_sentence_before_anything_is_fetched(
-    root: Path,
-    hub: Hub,
-    monkeypatch: pytest.MonkeyPatch,
-    words: tuple[str, ...],
-    code: int,
-    sentence: str,
+    root: Path, rung: Rung, words: tuple[str, ...], code: int, sentence: str
 ) -> None:
-    """With the exit code of its kind; the command line prints what is raised here."""
-    for name, value in environment(root, hub).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(root)
-    done = CliRunner().invoke(command_line, ["pull", *words])
-    refused = done.exception
-    if isinstance(refused, RungError):
-        assert (refused.exit_code, sentence in refused.message) == (code, True)
-    else:
-        assert (done.exit_code, sentence in done.stderr) == (code, True)
+    """With the exit code of its kind."""
+    found, _, messages = rung(*words)
+    assert (found, sentence in messages) == (code, True)
     assert visible(root) == []
 
 
-def test_other_bytes_than_published_end_with_exit_3(root: Path, hub: Hub) -> None:
+def test_other_bytes_than_published_end_with_exit_3(root: Path, hub: Hub, rung: Rung) -> None:
     """Both digests are said, and nothing is left; here the second pull, whose header is known already."""
-    assert rung(root, hub, REFERENCE)[0] == 0
+    assert rung(REFERENCE)[0] == 0
     (root / "models" / FILE).unlink()
     hub.fail(Fault(Mode.WRONG_BYTES), times=9)
-    code, _, messages = rung(root, hub)
+    code, _, messages = rung()
     assert (code, "its publisher states" in messages) == (3, True)
     assert visible(root) == []
     assert partial_bytes(root) == 0
 
 
-def test_a_full_disk_is_one_sentence_and_the_rest_can_follow(root: Path, hub: Hub) -> None:
+def test_a_full_disk_is_one_sentence_and_the_rest_can_follow(
+    root: Path, hub: Hub, rung: Rung
+) -> None:
     """A real failing write, at a limit of the system on the size of files."""
-    code, _, messages = rung(root, hub, REFERENCE, largest_file=1_000_000)
-    assert code == 3
+    process = begin(root, hub, REFERENCE)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == 3
     assert "the file may not grow further" in messages
     assert visible(root) == []
     assert partial_bytes(root) == 1_000_000
-    code, _, messages = rung(root, hub, REFERENCE)
+    code, _, messages = rung(REFERENCE)
     assert (code, "goes on from 1.00 MB" in messages) == (0, True)
 
 
-def test_a_folder_that_cannot_be_made_is_one_sentence(root: Path, hub: Hub) -> None:
+def test_a_folder_that_cannot_be_made_is_one_sentence(root: Path, rung: Rung) -> None:
     """A file is in its place."""
     (root / "models").write_text("mine")
-    code, _, messages = rung(root, hub, REFERENCE)
+    code, _, messages = rung(REFERENCE)
     assert (code, "cannot write" in messages, "Traceback" in messages) == (3, True, False)
     assert (root / "models").read_text() == "mine"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
-def test_a_read_only_folder_is_one_sentence(root: Path, hub: Hub) -> None:
+def test_a_read_only_folder_is_one_sentence(root: Path, rung: Rung) -> None:
     """As on a shared disk."""
     (root / "models").mkdir(mode=0o555)
-    code, _, messages = rung(root, hub, REFERENCE)
+    code, _, messages = rung(REFERENCE)
     assert (code, "permission denied" in messages, "Traceback" in messages) == (3, True, False)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stop_is_heeded_and_the_same_command_goes_on(
-    root: Path, original: Path, number: signal.Signals, code: int
+    root: Path, hub: Hub, rung: Rung, original: Path, number: signal.Signals, code: int
 ) -> None:
     """Nothing is visible, what has come is kept."""
-    with Hub(rate=2e6) as hub:
-        hub.add_repo(REPO, {FILE: original})
-        process = begin(root, hub, REFERENCE)
-        until = time.monotonic() + 30
-        while partial_bytes(root) < 100_000 and time.monotonic() < until:
-            time.sleep(0.01)
-        process.send_signal(number)
-        _, messages = process.communicate(timeout=30)
+    hub.rate = 2e6
+    process = begin(root, hub, REFERENCE)
+    until = time.monotonic() + 30
+    while partial_bytes(root) < 100_000 and time.monotonic() < until:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, messages = process.communicate(timeout=30)
     assert (process.returncode, "the same command goes on" in messages) == (code, True)
     assert visible(root) == []
     assert partial_bytes(root) >= 100_000
-    with Hub() as hub:
-        hub.add_repo(REPO, {FILE: original})
-        code, _, messages = rung(root, hub, REFERENCE)
+    hub.rate = None
+    code, _, messages = rung(REFERENCE)
     assert (code, "goes on from" in messages) == (0, True)
     assert (root / "models" / FILE).read_bytes() == original.read_bytes()
+
+
+def test_what_is_left_of_a_stop_is_removed_on_demand(root: Path, rung: Rung) -> None:
+    """`--clean`, alone; it says how much that was."""
+    part = root / "models" / ".part"
+    part.mkdir(parents=True)
+    (part / f"{'0' * 64}.part").write_bytes(bytes(2_000_000))
+    assert rung("--clean", REFERENCE)[0] == 2
+    assert rung("--clean")[:2] == (0, "1 unfinished file removed, 2.00 MB\n")
+    assert json.loads(rung("--clean", "--json")[1]) == {
+        "format": 1,
+        "files": 0,
+        "size": 0,
+        "held": 0,
+    }
+    assert list(part.iterdir()) == []
+
+
+def test_an_address_is_said_with_its_etag_and_without_its_query(
+    root: Path, hub: Hub, rung: Rung, original: Path
+) -> None:
+    """It has no branch; the query may be a key, whatever goes wrong."""
+    url = hub.add_file(FILE, original)
+    code, output, messages = rung(f"{url}?key=SECRET")
+    assert code == 0
+    assert output.startswith(f"resolve   {url} with the etag ")
+    said = [output, messages]
+    (root / "models" / FILE).unlink()
+    hub.fail(Fault(Mode.CUT, after=1_000_000), times=2, path="/files/")
+    code, output, messages = rung(f"{url}?key=SECRET")
+    assert (code, "next attempt" in messages) == (0, True)
+    said += [output, messages]
+    hub.fail(Fault(Mode.STATUS, status=403), times=9, path="/files/")
+    said += map(str, rung(f"{url}?key=SECRET", "--force"))
+    (root / "models" / FILE).unlink()
+    said += map(str, rung())
+    hub.fail(Fault(Mode.REDIRECT, to=f"{url}?key=SECRET"), times=99, path="/files/")
+    said += map(str, rung(f"{url}?key=SECRET", "--json"))
+    assert [words for words in said if "SECRET" in words] == []
 
 
 def test_of_two_pulls_at_once_one_fetches_and_the_other_waits(root: Path, original: Path) -> None:

@@ -16,12 +16,22 @@ from rung.blocking import run_blocking
 from rung.cli.lockfile import project_root
 from rung.cli.options import Tokens, config_option, json_option
 from rung.cli.pullshow import Show
-from rung.cli.pulltext import facts, pinned_lines, restored_facts, restored_line, warnings
+from rung.cli.pulltext import (
+    facts,
+    pinned_lines,
+    removed_facts,
+    removed_line,
+    restored_facts,
+    restored_line,
+    warnings,
+)
 from rung.engines.llama_cpp.build import engine_build
 from rung.models.fit.measured import Measurements
 from rung.models.hardware.detection import this_machine
 from rung.models.lock.record import Artefact
 from rung.models.pull.fitting import Fitting
+from rung.models.pull.leftovers import remove_leftovers
+from rung.models.pull.plan import FOLDER
 from rung.models.pull.pulling import Pulled, pull
 from rung.models.pull.restoring import Restored, pinned, restore
 from rung.models.reference import Reference, parse_reference
@@ -47,6 +57,11 @@ from rung.models.sources.opening import Sources
     type=Tokens(),
     help="Tokens of prompt and answer that it must fit with, such as 8192 or 32k; default 4k.",
 )
+@click.option(
+    "--clean",
+    is_flag=True,
+    help="Remove what interrupted downloads left, and fetch nothing.",
+)
 @config_option
 @json_option
 def command(
@@ -55,6 +70,7 @@ def command(
     force: bool,
     extra: str | None,
     ctx: int | None,
+    clean: bool,
     config: Path | None,
     as_json: bool,
 ) -> None:
@@ -66,6 +82,14 @@ def command(
     missing or changed is fetched again as it was pinned.
     """
     root = project_root(config)
+    if clean:
+        if reference or frozen or force or extra or ctx:
+            raise click.UsageError("--clean goes alone")
+        removed = remove_leftovers(root / FOLDER)
+        click.echo(
+            msgspec.json.encode(removed_facts(removed)) if as_json else removed_line(removed)
+        )
+        return
     if reference is None:
         if force or extra or ctx:
             raise click.UsageError("--force, --with and --ctx need the MODEL that they are for")

@@ -12,6 +12,7 @@ import click
 from rung.cli.modeltext import byte_progress, size
 from rung.cli.pulltext import resolve_line
 from rung.models.pull.events import (
+    Changed,
     Event,
     Fetching,
     Hashing,
@@ -72,6 +73,10 @@ class Show:
                 self._say(f"{event.name} goes on from {size(event.have)}")
             case Restarted():
                 self._say(f"{event.name} begins again: {event.why}")
+            case Changed():
+                self._say(
+                    f"{event.name} became another file at its source meanwhile; what came counts"
+                )
             case Linked():
                 how = "a symbolic link to" if event.symbolic else "linked, not copied, with"
                 self._say(f"{event.name} is {how} the file of {event.store}")

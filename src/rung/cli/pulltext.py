@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
+
 from rung.cli.modeltext import size
 from rung.models.fit.estimate import Estimate
 from rung.models.lock.file import LOCK_NAME
 from rung.models.lock.record import Artefact, LockedFile, Verified
 from rung.models.pull.events import Settled
 from rung.models.pull.facts import abilities, is_permissive, surprises
+from rung.models.pull.leftovers import Removed
 from rung.models.pull.obtaining import Obtained
 from rung.models.pull.pulling import Pulled
 from rung.models.pull.restoring import Restored
+from rung.models.reference import Origin
 from rung.models.scan.report import shown
 from rung.models.sources.resolved import Resolved
 from rung.quantities import counted
@@ -32,9 +36,15 @@ def resolve_line(settled: Settled) -> str:
 
 
 def revision_text(resolved: Resolved) -> str:
-    """What was asked for and what it stood for: `main → 8a2c41f…`."""
+    """What was asked for and what it stood for: `main → 8a2c41f…`; an address has no branches."""
     asked = resolved.reference.revision or "main"
     revision = short(resolved.revision)
+    if resolved.reference.origin is Origin.URL:
+        return (
+            f"{resolved.reference.repo} with the etag {revision}"
+            if revision
+            else resolved.reference.repo
+        )
     if not revision:
         return resolved.reference.repo
     return revision if resolved.revision.startswith(asked) else f"{asked} → {revision}"
@@ -135,6 +145,17 @@ def restored_line(done: Restored) -> str:
     if not done.fetched:
         return f"{done.artefact.name:<24}as it was pinned"
     return f"{done.artefact.name:<24}brought back: {', '.join(done.fetched)}"
+
+
+def removed_line(removed: Removed) -> str:
+    """What became of unfinished files."""
+    held = f"; {counted(removed.held, 'file')} being fetched left alone" if removed.held else ""
+    return f"{counted(removed.files, 'unfinished file')} removed, {size(removed.size)}{held}"
+
+
+def removed_facts(removed: Removed) -> dict[str, object]:
+    """The same for programs."""
+    return {"format": 1, **msgspec.structs.asdict(removed)}
 
 
 def restored_facts(done: Sequence[Restored]) -> dict[str, object]:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gguf_models import tiny_model
@@ -105,24 +105,25 @@ def drift(root: Path) -> list[object]:
     return list(check(read_lock(root / LOCK_NAME), root))
 
 
-def start(
-    root: Path, hub: Hub, words: Sequence[str], *, wait: bool = False
-) -> subprocess.Popen[str]:
+def pull_environment(root: Path, hub: Hub) -> Mapping[str, str]:
+    """Of a user who has no other program's store."""
+    own = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+    places = {name: str(root / ".home") for name in ("HOME", "HF_HOME", "RUNG_HOME")}
+    nowhere = {"OLLAMA_MODELS": str(root / ".none"), "PYTHONWARNINGS": "error"}
+    return {**own, **hub.environment, **places, **nowhere}
+
+
+def start(root: Path, hub: Hub, words: Sequence[str]) -> subprocess.Popen[str]:
     """The real command in a process of its own."""
-    environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
-    environment |= {**hub.environment, "RUNG_HOME": str(root / ".home"), "PYTHONWARNINGS": "error"}
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-m", "rung", "pull", *words],
         cwd=root,
-        env=environment,
+        env=pull_environment(root, hub),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    if wait:
-        process.wait(60)
-    return process
 
 
 def split_model(folder: Path, source: Path, tensors: int) -> list[Path]:

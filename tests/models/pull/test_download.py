@@ -47,13 +47,21 @@ async def _first(reference: str) -> RemoteFile:
         return (await sources.resolve(parse_reference(reference))).files[0]
 
 
-def fetch(file: RemoteFile, folder: Path, told: Told | None = None) -> Fetched:
+def fetch(
+    file: RemoteFile, folder: Path, told: Told | None = None, *, attempts: int = 1000
+) -> Fetched:
     """Download the file, without pauses between attempts."""
 
     async def work() -> Fetched:
         async with Sources() as sources:
-            partial = Partial(folder, file)
-            return await Download(file, partial, sources, told or Told(), pauses_s=NO_PAUSES).run()
+            return await Download(
+                file,
+                Partial(folder, file),
+                sources,
+                told or Told(),
+                pauses_s=NO_PAUSES,
+                most_attempts=attempts,
+            ).run()
 
     return run_blocking(work())
 
@@ -225,6 +233,47 @@ def test_a_source_that_gets_on_is_given_any_number_of_attempts(hub: Hub, tmp_pat
     fetch(file, tmp_path, told)
     assert content(file, tmp_path) == big
     assert sum(isinstance(event, Retrying) for event in told.events) == 10
+
+
+def test_a_source_that_begins_anew_each_time_and_breaks_off_is_given_up(
+    hub: Hub, tmp_path: Path
+) -> None:
+    """Though it gets further every second time than the time before."""
+    file = remote(hub)
+    for _ in range(20):
+        hub.fail(Fault(Mode.CUT, after=300_000, whole=True), path="/cdn/")
+        hub.fail(Fault(Mode.CUT, after=1_500_000, whole=True), path="/cdn/")
+    told = Told()
+    with pytest.raises(SourceError, match=r"5 attempts brought nothing .* bytes that are kept"):
+        fetch(file, tmp_path, told)
+    assert len(hub.requests_for("/cdn/")) == 7
+    assert Partial(tmp_path, file).size > 100_000
+
+
+def test_a_source_is_not_taken_more_than_a_few_times_the_file_from(
+    hub: Hub, tmp_path: Path
+) -> None:
+    """It goes on every second time, gets on then, and never comes to the end."""
+    file = remote(hub)
+    for _ in range(20):
+        hub.fail(Fault(Mode.CUT, after=1_300_000, whole=True), path="/cdn/")
+        hub.fail(Fault(Mode.CUT, after=1_300_000), path="/cdn/")
+    before = hub.bytes_served
+    with pytest.raises(SourceError, match=r"bytes came, again and again from the start"):
+        fetch(file, tmp_path)
+    assert hub.bytes_served - before < 4 * SIZE + 1_000_000
+
+
+def test_attempts_have_an_end_even_where_each_gets_on(hub: Hub, tmp_path: Path) -> None:
+    """And the same command goes on."""
+    hub.add_repo("maker/big", {"big.gguf": CONTENT * 5})
+    file = run_blocking(_first("hf:maker/big:big.gguf"))
+    hub.fail(Fault(Mode.CUT, after=1_300_000), times=4, path="/cdn/")
+    with pytest.raises(SourceError, match="4 attempts are the most") as refused:
+        fetch(file, tmp_path, attempts=4)
+    assert refused.value.hint == "the same command goes on from there"
+    fetch(file, tmp_path)
+    assert content(file, tmp_path) == CONTENT * 5
 
 
 def test_a_file_that_went_away_is_no_reason_to_wait(hub: Hub, tmp_path: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 from pullable import (
     FILE,
+    LARGE,
     REFERENCE,
     REPO,
     Told,
@@ -25,13 +27,21 @@ from pullable import (
 from hub import LICENSE_LAYER, MODEL_LAYER, PARAMS_LAYER, TEMPLATE_LAYER, Fault, Hub, Mode
 from rung.blocking import run_blocking
 from rung.errors import GateError, InputError, ModelError, SourceError, StorageError
+from rung.exclusive import let_go, take
+from rung.models.fit.estimate import Estimate
+from rung.models.header import Header
 from rung.models.lock.file import LOCK_NAME, read_lock, update_lock
 from rung.models.lock.record import Verified
-from rung.models.pull.events import Here, Linked, Settled
+from rung.models.pull.events import Event, Fetching, Hashing, Here, Linked, Settled, Tell
 from rung.models.pull.facts import surprises
+from rung.models.pull.fitting import Fitting
+from rung.models.pull.leftovers import remove_leftovers
+from rung.models.pull.pulling import Pulled, pull
 from rung.models.pull.restoring import pinned, restore
 from rung.models.pull.room import check_room
+from rung.models.reference import parse_reference
 from rung.models.sources.opening import Sources
+from rung.models.sources.resolved import Resolved
 
 
 @pytest.fixture(scope="module")
@@ -302,12 +312,6 @@ def test_a_scan_that_blocks_leaves_nothing(hub: Hub, models: Path, root: Path) -
 
 def test_a_model_that_does_not_fit_is_not_begun(hub: Hub, models: Path, root: Path) -> None:
     """The sentence has what it takes and what there is."""
-    from pullable import LARGE
-
-    from rung.models.pull.fitting import Fitting
-    from rung.models.pull.pulling import pull
-    from rung.models.reference import parse_reference
-
     hub.add_repo(REPO, {FILE: model(models)})
     host = msgspec.structs.replace(LARGE.host, total=2**20, available=2**20)
     small = msgspec.structs.replace(LARGE, name="small", devices=(host,))
@@ -508,8 +512,6 @@ def test_what_was_shown_and_not_pinned_is_pinned_without_a_download(
 
 def test_two_pins_at_once_lose_nothing(hub: Hub, models: Path, root: Path) -> None:
     """The lock has both."""
-    import asyncio
-
     for seed in range(3):
         hub.add_repo(f"maker/m{seed}", {f"m{seed}.gguf": model(models, seed=seed)})
 
@@ -553,3 +555,292 @@ def test_a_damaged_lock_is_found_before_anything_is_fetched(
     with pytest.raises(Exception, match=r"rung\.lock"):
         run_blocking(pulled(REFERENCE, root, force=True))
     assert hub.requests_for("/cdn/")[served:] == []
+
+
+def other_file(root: Path) -> None:
+    """Somebody's own."""
+    (root / "models" / FILE).write_text("mine")
+
+
+def folder_(root: Path) -> None:
+    """Empty."""
+    (root / "models" / FILE).mkdir()
+
+
+def dangling_link(root: Path) -> None:
+    """To a disk that is not there, say."""
+    (root / "models" / FILE).symlink_to(root / "nowhere")
+
+
+@pytest.mark.parametrize("taken", [other_file, folder_, dangling_link])
+@pytest.mark.parametrize("published", [True, False])
+def test_a_taken_place_is_found_before_any_byte_is_fetched(
+    hub: Hub,
+    models: Path,
+    root: Path,
+    taken: Callable[[Path], None],
+    published: bool,
+) -> None:
+    """With a digest to compare and without; only headers are read."""
+    hub.add_repo(REPO, {FILE: model(models)})
+    reference = REFERENCE if published else hub.add_file(FILE, model(models))
+    (root / "models").mkdir()
+    taken(root)
+    told = Told()
+    with pytest.raises(InputError, match=r"is there already|is a folder"):
+        run_blocking(pulled(reference, root, tell=told))
+    assert "Fetching" not in told.kinds()
+    assert left_over(root) == []
+
+
+def test_a_taken_place_of_a_later_part_is_found_before_the_first_is_fetched(
+    hub: Hub, models: Path, root: Path
+) -> None:
+    """Parts of a model come one after another."""
+    parts = in_parts(models)
+    hub.add_repo(REPO, {f"Q8_0/{path.name}": path for path in parts})
+    (root / "models" / parts[-1].name).mkdir(parents=True)
+    told = Told()
+    with pytest.raises(InputError, match="is a folder"):
+        run_blocking(pulled(f"hf:{REPO}:Q8_0", root, tell=told))
+    assert "Fetching" not in told.kinds()
+
+
+def test_of_two_models_with_one_file_name_the_second_is_not_fetched(
+    hub: Hub, models: Path, root: Path
+) -> None:
+    """It waits for the first, and is refused."""
+    hub.add_repo("maker/one", {FILE: model(models)})
+    hub.add_repo("maker/two", {FILE: model(models, seed=7)})
+    told = Told()
+
+    async def work() -> list[Pulled | BaseException]:
+        both = (pulled(f"hf:maker/{name}:Q4_K_M", root, tell=told) for name in ("one", "two"))
+        return await asyncio.gather(*both, return_exceptions=True)
+
+    ended = run_blocking(work())
+    assert sorted(isinstance(each, InputError) for each in ended) == [False, True], ended
+    assert "Waiting" in told.kinds()
+    whole = [r for r in hub.requests_for("/cdn/") if r.range is None and r.sent]
+    assert len(whole) == 1
+    assert drift(root) == []
+
+
+def test_a_pinned_address_that_is_as_it_was_is_not_fetched_again(
+    hub: Hub, models: Path, root: Path
+) -> None:
+    """Its etag says so, and the file here has the pinned digest."""
+    url = hub.add_file("own.gguf", model(models))
+    first = run_blocking(pulled(url, root)).artefact
+    told = Told()
+    again = run_blocking(pulled(url, root, tell=told)).artefact
+    assert "Fetching" not in told.kinds()
+    assert again == first
+    assert first.files[0].verified is Verified.COMPUTED
+
+
+def swapped(hub: Hub, models: Path) -> tuple[str, Tell, list[str]]:
+    """An address whose file is another one of the same size once its header was read; what tells it, and its events."""
+    real, announced = model(models).read_bytes(), bytearray(model(models).read_bytes())
+    at = announced.index(b"llama.context_length") + len(b"llama.context_length") + 4
+    announced[at : at + 4] = (512).to_bytes(4, "little")
+    kinds: list[str] = []
+
+    def tell(event: Event) -> None:
+        kinds.append(type(event).__name__)
+        if isinstance(event, Settled):
+            hub.add_file("own.gguf", real)
+
+    return hub.add_file("own.gguf", bytes(announced)), tell, kinds
+
+
+def test_what_is_fitted_and_recorded_is_what_came(hub: Hub, models: Path, root: Path) -> None:
+    """Not what was announced."""
+    url, tell, kinds = swapped(hub, models)
+    done = run_blocking(pulled(url, root, tell=tell))
+    assert "Changed" in kinds
+    assert done.artefact.fit is not None
+    assert (done.artefact.context_length, done.artefact.fit.context) == (2048, 2048)
+    assert done.artefact.revision == f'"{sha256(model(models))}"'
+
+
+def test_what_came_and_does_not_fit_is_not_shown(hub: Hub, models: Path, root: Path) -> None:
+    """Though what was announced did."""
+    url, tell, _ = swapped(hub, models)
+
+    def fit(resolved: Resolved, headers: Sequence[Header]) -> Estimate:
+        small = msgspec.structs.replace(LARGE.host, total=2**20, available=2**20)
+        fits = headers[0].number("llama.context_length") == 512
+        machine = LARGE if fits else msgspec.structs.replace(LARGE, devices=(small,))
+        return Fitting(machine, context=None, force=False)(resolved, headers)
+
+    async def work() -> None:
+        async with Sources() as sources:
+            await pull(parse_reference(url), root, sources, fit=fit, tell=tell)
+
+    with pytest.raises(GateError, match="does not fit: with 2,048 tokens"):
+        run_blocking(work())
+    assert visible(root) == []
+    assert not (root / LOCK_NAME).exists()
+
+
+def rewrite(path: Path) -> None:
+    """Change a byte of the weights, in place."""
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)[0]
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last ^ 1]))
+
+
+def test_a_file_that_changes_after_its_scan_is_not_linked(
+    hub: Hub, models: Path, root: Path
+) -> None:
+    """A first part, while the second one is looked at."""
+    store = root.parent / "store"
+    store.mkdir()
+    for part in in_parts(models):
+        (store / part.name).write_bytes(part.read_bytes())
+    first, second, *_ = sorted(store.iterdir())
+    done: list[str] = []
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Hashing) and event.name == second.name and not done:
+            done.append(event.name)
+            rewrite(first)
+
+    with pytest.raises(ModelError, match="changed after it was scanned"):
+        run_blocking(pulled(str(first), root, tell=tell))
+    assert done
+    assert visible(root) == []
+    assert not (root / LOCK_NAME).exists()
+
+
+def test_a_download_that_somebody_changes_after_its_scan_is_not_shown(
+    hub: Hub, models: Path, root: Path
+) -> None:
+    """A first part, while the second one comes."""
+    parts = in_parts(models)
+    hub.add_repo(REPO, {f"Q8_0/{path.name}": path for path in parts})
+    done: list[str] = []
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Fetching) and event.name.endswith(parts[1].name) and not done:
+            done.append(event.name)
+            rewrite(root / "models" / ".part" / f"{sha256(parts[0])}.part")
+
+    with pytest.raises(ModelError, match="changed after it was scanned"):
+        run_blocking(pulled(f"hf:{REPO}:Q8_0", root, tell=tell))
+    assert done
+    assert visible(root) == []
+    run_blocking(pulled(f"hf:{REPO}:Q8_0", root))
+    assert drift(root) == []
+
+
+def test_a_link_to_what_changes_before_it_is_pinned_is_taken_back(
+    hub: Hub, models: Path, root: Path
+) -> None:
+    """Neither visible nor pinned; theirs is left as it is."""
+    theirs = root.parent / "theirs.gguf"
+    theirs.write_bytes(model(models).read_bytes())
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Linked):
+            theirs.write_bytes(b"\x80\x04cos\nsystem\n")
+
+    with pytest.raises(ModelError, match="changed after it was scanned"):
+        run_blocking(pulled(str(theirs), root, tell=tell))
+    assert visible(root) == []
+    assert theirs.is_file()
+    assert not (root / LOCK_NAME).exists()
+
+
+def test_a_new_link_to_a_file_of_a_store_is_no_change(hub: Hub, models: Path, root: Path) -> None:
+    """Another project may link it at the same time; only its times show it."""
+    store = root.parent / "store"
+    store.mkdir()
+    for part in in_parts(models):
+        (store / part.name).write_bytes(part.read_bytes())
+    first, second, *_ = sorted(store.iterdir())
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Hashing) and event.name == second.name:
+            (root.parent / "link.gguf").unlink(missing_ok=True)
+            (root.parent / "link.gguf").hardlink_to(first)
+
+    run_blocking(pulled(str(first), root, tell=tell))
+    assert drift(root) == []
+
+
+def test_unfinished_files_of_an_older_version_go_with_the_pin(
+    hub: Hub, models: Path, root: Path
+) -> None:
+    """Those of other models stay, until somebody removes them all."""
+    hub.add_repo("maker/other", {"other.gguf": model(models, seed=3)})
+    hub.add_repo(REPO, {FILE: model(models)})
+    for reference in ("hf:maker/other:other.gguf", REFERENCE):
+        cut_off(reference, root)
+    assert left_over(root).count(".part") == 2
+    hub.add_repo(REPO, {FILE: model(models, layers=3)})
+    run_blocking(pulled(REFERENCE, root))
+    assert left_over(root) == [".json", ".part"]
+    removed = remove_leftovers(root / "models")
+    assert (removed.files, removed.held) == (1, 0)
+    assert removed.size > 0
+    assert left_over(root) == []
+
+
+class _Stopped(Exception):
+    """Ends a pull."""
+
+
+def cut_off(reference: str, root: Path) -> None:
+    """A pull that ends while its bytes come."""
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Fetching):
+            raise _Stopped
+
+    with pytest.raises(_Stopped):
+        run_blocking(pulled(reference, root, tell=tell))
+
+
+def test_what_another_process_is_fetching_is_not_removed(tmp_path: Path) -> None:
+    """It holds the lock of the file."""
+    part = tmp_path / ".part"
+    part.mkdir()
+    for key in ("held", "free"):
+        (part / f"{key}.part").write_bytes(b"12345")
+    descriptor = take(part / "held.lock")
+    assert descriptor is not None
+    try:
+        removed = remove_leftovers(tmp_path)
+    finally:
+        let_go(part / "held.lock", descriptor)
+    assert (removed.files, removed.size, removed.held) == (1, 5, 1)
+    assert (part / "held.part").exists()
+
+
+def test_harmless_bytes_that_are_no_weights_are_refused(hub: Hub, models: Path, root: Path) -> None:
+    """JSON is clean to the scan, and no projector."""
+    hub.add_repo(REPO, {FILE: model(models), "mmproj-F16.gguf": b'{"a": 1}'})
+    with pytest.raises(GateError, match=r"'mmproj-F16\.gguf' is no projector but JSON"):
+        run_blocking(pulled(REFERENCE, root, projector="mmproj-F16.gguf"))
+    assert visible(root) == []
+    assert not (root / LOCK_NAME).exists()
+
+
+def test_the_query_of_an_address_is_kept_nowhere(
+    hub: Hub, models: Path, root: Path, tmp_path: Path
+) -> None:
+    """Neither in the lock, nor beside unfinished files, nor at home; the same file goes on with another query."""
+    url = hub.add_file("own.gguf", model(models))
+    cut_off(f"{url}?token=SECRET123", root)
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".json" and path.parent.name == ".part" for path in kept)
+    told = Told()
+    run_blocking(pulled(f"{url}?token=SECRET456", root, tell=told))
+    assert "Resumed" in told.kinds()
+    kept += [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [p for p in kept if p.exists() and b"SECRET" in p.read_bytes()] == []
+    assert "SECRET" not in repr(read_lock(root / LOCK_NAME))

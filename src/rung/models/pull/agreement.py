@@ -70,11 +70,23 @@ def _projector(each: Wanted, first: str, before: Artefact | None, lock: Lock, ro
     return below(each.path.with_name(name_beside(first, each.path.name)), root)
 
 
-def with_right_of_pin(each: Wanted, pinned: Artefact | None, root: Path) -> Wanted:
-    """A file that is pinned as it is to be takes its place back from whatever lies there."""
-    digests = {file.path: file.sha256 for file in pinned.files} if pinned is not None else {}
-    mine = each.file.sha256 is not None and digests.get(below(each.path, root)) == each.file.sha256
-    return msgspec.structs.replace(each, replace=each.replace or mine)
+def with_right_of_pin(each: Wanted, pinned: Artefact | None, revision: str, root: Path) -> Wanted:
+    """A file that is pinned as it is to be takes its place back from whatever lies there.
+
+    Args:
+        each: the file.
+        pinned: what is pinned of its source.
+        revision: that the source is at; at the pinned one a file is known by its pinned digest.
+        root: folder of the project.
+    """
+    if pinned is None:
+        return each
+    digest = {file.path: file.sha256 for file in pinned.files}.get(below(each.path, root))
+    file = each.file
+    if file.sha256 is None and file.path is None and revision and revision == pinned.revision:
+        file = msgspec.structs.replace(file, sha256=digest)
+    mine = file.sha256 is not None and digest == file.sha256
+    return msgspec.structs.replace(each, file=file, replace=each.replace or mine)
 
 
 def check_pin(

@@ -15,7 +15,6 @@ import msgspec
 
 from rung.errors import SourceError
 from rung.files import storage_error
-from rung.models.addresses import without_query
 from rung.models.pull.events import Fetching, Restarted, Resumed, Retrying, Tell
 from rung.models.pull.hashing import hash_start
 from rung.models.pull.partial import Partial, Record
@@ -26,7 +25,13 @@ PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 """Before the second to the fifth of the attempts that brought nothing."""
 
 PROGRESS = 1024 * 1024
-"""Bytes that an attempt must bring to count as one that got on; else a source could keep us for ever."""
+"""Bytes that an attempt must bring beyond what was here to count as one that got on."""
+
+MOST_ATTEMPTS = 1000
+"""Attempts at one file, however well they get on."""
+
+MOST_TIMES = 3
+"""Times its size that may come of one file; what a source cannot go on with comes again from the start."""
 
 
 class Streams(Protocol):
@@ -61,6 +66,7 @@ class Download:
         sources: they come from.
         tell: told how it goes.
         pauses_s: before further attempts when the last one brought nothing, in seconds.
+        most_attempts: after which it ends, though each one gets on.
     """
 
     def __init__(
@@ -71,16 +77,21 @@ class Download:
         tell: Tell,
         *,
         pauses_s: Sequence[float] = PAUSES_S,
+        most_attempts: int = MOST_ATTEMPTS,
     ) -> None:
         self._file = file
-        self._url = without_query(file.url) if file.url else None
         self._partial = partial
         self._sources = sources
         self._tell = tell
         self._pauses_s = pauses_s
+        self._most_attempts = most_attempts
         self._digest = hashlib.sha256()
         self._hashed = 0
         self._size = file.size
+        self._attempts = 0
+        self._came = 0  # bytes over all attempts
+        self._most = 0  # of the file that were here at once
+        self._goes_on_here = True  # whether the attempt went on where the last one ended
 
     async def run(self) -> Fetched:
         """Fetch what is missing, and check all of it.
@@ -129,28 +140,46 @@ class Download:
             return False
         if self._file.sha256 is not None:
             return True  # the bytes lie under the digest of what they will be
-        return record is not None and record.url == self._url and record.etag is not None
+        if record is None or record.etag is None or record.url != self._partial.url:
+            return False
+        return size is None or record.size in (None, size)
 
     async def _begin_again(self) -> None:
         self._partial.discard()
         self._digest, self._hashed, self._size = hashlib.sha256(), 0, self._file.size
+        self._goes_on_here = False
 
     async def _fill(self) -> None:
         """Attempt until all is there."""
         self._partial.touch()
         idle = 0
         while self._size is None or self._hashed < self._size:
-            before = self._hashed
+            before, most = self._hashed, self._most
+            self._goes_on_here = True
+            self._attempts += 1
             try:
                 await self._attempt()
                 return
             except SourceError as error:
-                idle = 0 if self._hashed - before >= PROGRESS else idle + 1
-                if idle > len(self._pauses_s):
-                    raise self._given_up(error) from error
+                self._most = max(most, self._hashed)
+                # What comes again from the start is nothing new before it is more than there was.
+                new = self._hashed - (before if self._goes_on_here else most)
+                idle = 0 if new >= PROGRESS else idle + 1
+                if (why := self._enough(idle)) is not None:
+                    raise self._given_up(error, why) from error
                 pause = self._pauses_s[max(0, idle - 1)]
                 self._tell(Retrying(self._file.name, error.message, self._hashed, pause))
                 await asyncio.sleep(pause)
+
+    def _enough(self, idle: int) -> str | None:
+        """Why there is no further attempt after `idle` ones that brought nothing; None when there is one."""
+        if idle > len(self._pauses_s):
+            return f"{idle} attempts brought nothing more than"
+        if self._attempts >= self._most_attempts:
+            return f"{self._attempts:,} attempts are the most there are; they brought"
+        if self._size is not None and self._came > MOST_TIMES * self._size + PROGRESS:
+            return f"{self._came:,} bytes came, again and again from the start, for"
+        return None
 
     async def _attempt(self) -> None:
         """One request, from where the bytes end."""
@@ -164,7 +193,12 @@ class Download:
                 self._tell(Restarted(self._file.name, "the source gives it from the start only"))
                 await self._begin_again()
             self._size = stream.total if stream.total is not None else self._size
-            self._partial.keep_record(Record(url=self._url, etag=stream.etag, size=self._size))
+            if self._size is None:
+                raise SourceError(
+                    f"the source does not say how large {self._file.name!r} is",
+                    hint="use another source for this model",
+                )
+            self._partial.keep_record(etag=stream.etag, size=self._size)
             await self._write(stream)
         self._size = self._hashed
 
@@ -178,6 +212,7 @@ class Download:
                     file.flush()
                     self._digest.update(piece)
                     self._hashed += len(piece)
+                    self._came += len(piece)
                     self._tell(Fetching(self._file.name, self._hashed, self._size))
         except OSError as error:
             raise storage_error(self._partial.path, error) from error
@@ -195,15 +230,15 @@ class Download:
                 f"{self._file.name!r} has the sha256 {found}, its publisher states {stated}; it was thrown away",
                 hint="run it again; if it happens again, the source or the way to it changes files",
             )
-        record = self._partial.record or Record(url=self._url)
-        self._partial.keep_record(msgspec.structs.replace(record, size=self._hashed, sha256=found))
+        record = self._partial.record
+        etag = record.etag if record is not None else None
+        self._partial.keep_record(etag=etag, size=self._hashed, sha256=found)
         return Fetched(found, self._hashed, by_publisher=stated is not None)
 
-    def _given_up(self, error: SourceError) -> SourceError:
+    def _given_up(self, error: SourceError, why: str) -> SourceError:
         of = f" of {self._size:,}" if self._size is not None else ""
         return SourceError(
-            f"{error.message}; {len(self._pauses_s) + 1} attempts brought nothing more than the "
-            f"{self._hashed:,}{of} bytes that are kept",
+            f"{error.message}; {why} the {self._hashed:,}{of} bytes that are kept",
             hint="the same command goes on from there",
         )
 

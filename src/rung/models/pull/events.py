@@ -45,6 +45,12 @@ class Restarted(msgspec.Struct, frozen=True):
     why: str
 
 
+class Changed(msgspec.Struct, frozen=True):
+    """The source has another file than when it was asked what it has; what came counts."""
+
+    name: str
+
+
 class Fetching(msgspec.Struct, frozen=True):
     """Bytes have come; `total` is None when the source does not say how many there are."""
 
@@ -84,5 +90,16 @@ class Linked(msgspec.Struct, frozen=True):
     symbolic: bool
 
 
-Event = Settled | Waiting | Resumed | Restarted | Fetching | Retrying | Hashing | Here | Linked
+Event = (
+    Settled
+    | Waiting
+    | Resumed
+    | Restarted
+    | Changed
+    | Fetching
+    | Retrying
+    | Hashing
+    | Here
+    | Linked
+)
 Tell = Callable[[Event], None]

@@ -23,6 +23,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         format: of this record.
+        source: reference of the model, by which what nobody goes on with is found.
         url: they were read from, without a query: that may be a key and is kept nowhere.
         etag: the source's name for this very content.
         size: of the whole file in bytes.
@@ -30,6 +31,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     format: int = 1
+    source: str | None = None
     url: str | None = None
     etag: str | None = None
     size: int | None = None
@@ -42,11 +44,14 @@ class Partial:
     Args:
         folder: that the finished file is going to.
         file: as its source lists it.
+        source: reference of the model it is of, None where nobody asks.
     """
 
-    def __init__(self, folder: Path, file: RemoteFile) -> None:
-        origin = without_query(file.url) if file.url else file.name
-        key = file.sha256 or "url-" + hashlib.sha256(origin.encode()).hexdigest()
+    def __init__(self, folder: Path, file: RemoteFile, source: str | None = None) -> None:
+        self.url = without_query(file.url) if file.url else None
+        self._source = source
+        origin = self.url or file.name
+        self.key = key = file.sha256 or "url-" + hashlib.sha256(origin.encode()).hexdigest()
         self.path = folder / FOLDER / f"{key}.part"
         self.lock = self.path.with_suffix(".lock")
         self.link = self.path.with_suffix(".link")
@@ -63,18 +68,20 @@ class Partial:
     @property
     def record(self) -> Record | None:
         """Where they are from; None when nobody can say."""
-        try:
-            found = msgspec.json.decode(self._record.read_bytes(), type=Record)
-        except (OSError, msgspec.DecodeError):
-            return None
-        return found if found.format == 1 else None
+        return read_record(self._record)
 
-    def keep_record(self, record: Record) -> None:
+    def keep_record(
+        self, *, etag: str | None = None, size: int | None = None, sha256: str | None = None
+    ) -> None:
         """Write where the bytes are from.
+
+        Args:
+            etag, size, sha256: as in a `Record`.
 
         Raises:
             StorageError: it cannot be written.
         """
+        record = Record(source=self._source, url=self.url, etag=etag, size=size, sha256=sha256)
         write_atomically(self._record, msgspec.json.encode(record))
 
     def prepare(self) -> None:
@@ -109,3 +116,12 @@ class Partial:
     def forget(self) -> None:
         """Remove the record: the file is pinned, or there is nothing to go on from."""
         self._record.unlink(missing_ok=True)
+
+
+def read_record(path: Path) -> Record | None:
+    """A record; None where there is none that can be read."""
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Record)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return found if found.format == 1 else None

@@ -39,7 +39,7 @@ def place(partial: Partial, path: Path, *, replace: bool) -> None:
         InputError: another file lies there.
         StorageError: it cannot be moved.
     """
-    _check_free(path, replace=replace)
+    check_free(path, replace=replace)
     try:
         partial.path.replace(path)
         sync_folder(path.parent)
@@ -63,7 +63,7 @@ def link(original: Path, partial: Partial, path: Path, *, replace: bool) -> bool
         InputError: another file lies there.
         StorageError: no link can be made.
     """
-    _check_free(path, replace=replace)
+    check_free(path, replace=replace)
     symbolic = False
     try:
         partial.link.unlink(missing_ok=True)
@@ -82,7 +82,12 @@ def link(original: Path, partial: Partial, path: Path, *, replace: bool) -> bool
     return symbolic
 
 
-def _check_free(path: Path, *, replace: bool) -> None:
+def check_free(path: Path, *, replace: bool) -> None:
+    """Refuse a place that something else has.
+
+    Raises:
+        InputError: a folder lies there, or anything that is not to be replaced.
+    """
     if path.is_dir() and not path.is_symlink():
         raise InputError(f"{str(path)!r} is a folder", hint="move it away")
     if not replace and (path.exists() or path.is_symlink()):

@@ -34,6 +34,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         file: at its source; its digest is the publisher's, or the pinned one where it is pinned.
+        source: reference of the model that it is of.
         path: where it is going to lie.
         by_publisher: whether the digest is the publisher's; False while there is none.
         etag: the source's name for its content where that is all that is known of it.
@@ -41,6 +42,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     file: RemoteFile
+    source: str
     path: Path
     by_publisher: bool
     etag: str | None = None
@@ -72,6 +74,7 @@ def wanted(resolved: Resolved, root: Path, *, projector: bool, replace: bool) ->
     return tuple(
         Wanted(
             file=file,
+            source=str(resolved.reference),
             path=root / FOLDER / name,
             by_publisher=file.sha256 is not None,
             etag=resolved.revision if resolved.reference.origin is Origin.URL else None,
@@ -124,6 +127,7 @@ def _restored(
             pinned = msgspec.structs.replace(other, sha256=file.sha256, size=file.size)
             return Wanted(
                 file=pinned,
+                source=artefact.source,
                 path=root / file.path,
                 by_publisher=other.sha256 is not None,
                 replace=True,

@@ -7,7 +7,6 @@ Nothing is visible before all files are whole, right and harmless; the model's f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +15,7 @@ import msgspec
 from rung.models.fit.estimate import Estimate
 from rung.models.header import Header, read_header
 from rung.models.lock.file import LOCK_NAME, read_lock, update_lock
+from rung.models.lock.identity import identity_of
 from rung.models.lock.pinning import artefact_of
 from rung.models.lock.record import Artefact, LockedFile, Verified
 from rung.models.pull.agreement import (
@@ -27,16 +27,14 @@ from rung.models.pull.agreement import (
     with_right_of_pin,
 )
 from rung.models.pull.download import Streams
-from rung.models.pull.events import Settled, Tell, Waiting
-from rung.models.pull.exclusive import exclusively
+from rung.models.pull.events import Changed, Settled, Tell
 from rung.models.pull.extra import projector_of, with_projector
+from rung.models.pull.fetching import Batch, fetching
 from rung.models.pull.fitting import fit_record
-from rung.models.pull.obtaining import Obtained, Obtaining
-from rung.models.pull.partial import FOLDER as PARTS
-from rung.models.pull.plan import FOLDER, Wanted, wanted
-from rung.models.pull.room import check_room
+from rung.models.pull.obtaining import Obtained
+from rung.models.pull.plan import wanted
 from rung.models.reference import Origin, Reference
-from rung.models.shards import check_parts, read_model
+from rung.models.shards import check_parts
 from rung.models.sources.resolved import Resolved, Role
 
 Fit = Callable[[Resolved, Sequence[Header]], Estimate]
@@ -110,93 +108,46 @@ async def pull(
     files = apart(wanted(resolved, root, projector=True, replace=force), lock, resolved, root)
     before = pinned_as(lock, resolved, files, root, frozen=frozen)
     check_pin(before, resolved, files, root, frozen=frozen, force=force)
-    files = tuple(with_right_of_pin(each, before, root) for each in files)
+    files = tuple(with_right_of_pin(each, before, resolved.revision, root) for each in files)
     headers = await sources.headers(resolved)
     estimate = fit(resolved, headers)
     tell(Settled(resolved, headers, estimate))
-    done: list[Pulled] = []
-
-    def check(obtained: Sequence[Obtained]) -> None:
+    async with fetching(files, resolved.store, root, sources, tell) as batch:
         if before is not None and (frozen or not force):
-            check_digests(before, obtained, root)
-        _check_together(obtained)
-
-    def pin(obtained: Sequence[Obtained]) -> None:
-        done.append(_pin(resolved, before, obtained, root, estimate))
-
-    await fetch_files(files, resolved.store, root, sources, tell, check=check, pin=pin)
-    return done[0]
-
-
-async def fetch_files(
-    files: Sequence[Wanted],
-    store: str | None,
-    root: Path,
-    sources: Streams,
-    tell: Tell,
-    *,
-    check: Callable[[Sequence[Obtained]], None] = lambda obtained: None,
-    pin: Callable[[Sequence[Obtained]], None] = lambda obtained: None,
-) -> None:
-    """Everything from the first byte to the pin.
-
-    Args:
-        files: to be had, weights first.
-        store: in whose store they may lie, for people.
-        root: folder of the project.
-        sources: where bytes come from.
-        tell: told how it goes.
-        check: a last look at what is here, before any of it is visible.
-        pin: called when all of it is.
-
-    Raises:
-        GateError, ModelError, SourceError, InputError, StorageError: as `pull` does.
-    """
-    works = [Obtaining(file, sources, store, tell) for file in files]
-    check_room(root / FOLDER, [work.missing for work in works])
-    async with AsyncExitStack() as held:
-        for work in sorted(works, key=lambda each: each.partial.lock):
-            await _hold(held, work, tell)
-        obtained = [await work.run() for work in works]
-        check(obtained)
-        await _show(works, obtained, root)
-        pin(obtained)
-        for work in works:
-            work.partial.forget()
+            check_digests(before, batch.obtained, root)
+        read = _headers_of(batch.obtained)
+        if identity_of(read) != identity_of(headers):
+            # The source changed the file meanwhile: what came is what has to fit.
+            tell(Changed(batch.obtained[0].wanted.path.name))
+            estimate = fit(resolved, read)
+        await batch.show()
+        return _pin(resolved, before, batch, read, root, estimate)
 
 
-async def _hold(held: AsyncExitStack, work: Obtaining, tell: Tell) -> None:
-    work.partial.prepare()
-    name = work.wanted.path.name
-    await held.enter_async_context(exclusively(work.partial.lock, lambda: tell(Waiting(name))))
-
-
-def _check_together(obtained: Sequence[Obtained]) -> None:
-    """Check that the parts of a split model belong together, where none of them is visible yet."""
-    weights = [each for each in obtained if each.wanted.file.role is Role.WEIGHTS]
-    check_parts([read_header(each.lies) for each in weights])
-
-
-async def _show(works: Sequence[Obtaining], obtained: Sequence[Obtained], root: Path) -> None:
-    """Make all files visible, the model's first one last: without it, the others are no model."""
-    async with exclusively(root / FOLDER / PARTS / "showing.lock", lambda: None):
-        for work, each in reversed(list(zip(works, obtained, strict=True))):
-            work.show(each)
+def _headers_of(obtained: Sequence[Obtained]) -> tuple[Header, ...]:
+    """The headers of the weights where they are now, of which parts belong together."""
+    headers = tuple(
+        read_header(each.lies) for each in obtained if each.wanted.file.role is Role.WEIGHTS
+    )
+    check_parts(headers)
+    return headers
 
 
 def _pin(
     resolved: Resolved,
     before: Artefact | None,
-    obtained: Sequence[Obtained],
+    batch: Batch,
+    headers: tuple[Header, ...],
     root: Path,
     estimate: Estimate | None,
 ) -> Pulled:
-    headers = read_model(obtained[0].wanted.path)
+    obtained = batch.obtained
     if resolved.reference.origin is Origin.URL:  # what came counts, not what was announced
         resolved = msgspec.structs.replace(resolved, revision=obtained[0].etag or "")
     locked = tuple(_locked(each, root) for each in obtained)
     fit = fit_record(estimate, headers) if estimate is not None else None
     artefact = artefact_of(resolved, locked, headers, root=root, fit=fit)
+    batch.confirm()
     lock = update_lock(root / LOCK_NAME, lambda lock: lock.put(artefact))
     return Pulled(
         artefact=lock.find(artefact.source) or artefact,
@@ -204,7 +155,7 @@ def _pin(
         resolved=resolved,
         estimate=estimate,
         headers=headers,
-        obtained=tuple(obtained),
+        obtained=obtained,
     )
 
 

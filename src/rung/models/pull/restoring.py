@@ -11,9 +11,10 @@ from rung.models.lock.file import LOCK_NAME, read_lock
 from rung.models.lock.record import Artefact, LockedFile
 from rung.models.pull.events import Hashing, Here, Tell
 from rung.models.pull.extra import projector_of, with_projector
+from rung.models.pull.fetching import fetching
 from rung.models.pull.hashing import sha256_of
 from rung.models.pull.plan import restored
-from rung.models.pull.pulling import Source, fetch_files
+from rung.models.pull.pulling import Source
 from rung.models.reference import Origin, Reference, parse_reference
 
 
@@ -71,7 +72,8 @@ async def restore(artefact: Artefact, root: Path, sources: Source, tell: Tell) -
         if extra := projector_of(artefact):
             resolved = await with_projector(resolved, extra, sources)
         files = restored(resolved, artefact, root, missing=missing)
-        await fetch_files(files, resolved.store, root, sources, tell)
+        async with fetching(files, resolved.store, root, sources, tell) as batch:
+            await batch.show()
     return Restored(artefact=artefact, fetched=tuple(file.path for file in missing))
 
 
