@@ -160,13 +160,16 @@ def _rows(
     if not show.sweep and show.plot is None:
         return ()
     from rung.models.fit.placement import offloadable
-    from rung.models.fit.sweep import SLOTS, sweep
+    from rung.models.fit.sweep import SLOTS, contexts_of, sweep
 
-    def tried(how: Run, slots: tuple[int, ...] | None = None) -> tuple[Row, ...]:
+    def tried(
+        how: Run, contexts: tuple[int, ...] | None = None, slots: tuple[int, ...] | None = None
+    ) -> tuple[Row, ...]:
         return sweep(
             opened.model,
             how,
             machine,
+            contexts=contexts,
             slots=slots,
             rules=chosen,
             measured=measured,
@@ -178,7 +181,8 @@ def _rows(
 
         layers = offloadable(opened.model) if run.gpu_layers is None else run.gpu_layers
         whole = msgspec.structs.replace(run, gpu_layers=layers)
-        write_plot(show.plot, tried(whole, SLOTS))
+        usual = contexts_of(opened.model.shape.context_length)
+        write_plot(show.plot, tried(whole, usual, SLOTS))
     return tried(run) if show.sweep else ()
 
 

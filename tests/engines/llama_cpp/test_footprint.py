@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from supervised import ask, parameters, pid_of, run
 
+from gguf_models import tiny_model
 from rung.config import FlashAttention, KvType
 from rung.engines.llama_cpp.build import engine_build
 from rung.engines.llama_cpp.footprint import Footprint, run_of
@@ -17,6 +18,7 @@ from rung.engines.llama_cpp.role import Role
 from rung.engines.llama_cpp.scoring.scorer import SEQUENCES
 from rung.engines.llama_cpp.supervisor import Supervisor
 from rung.engines.llama_cpp.tiny_start import process_reserve
+from rung.errors import ModelError
 from rung.models.fit.measured import SCORER, Measured, Measurements
 from rung.models.fit.run import Run
 from rung.models.shards import read_model
@@ -159,3 +161,19 @@ def test_equal_parameters_are_kept_under_one_key(tiny: Path) -> None:
     first, again = (Footprint(read_model(tiny), parameters(tiny)) for _ in range(2))
     assert first.key == again.key
     assert msgspec.json.encode(first.run) == msgspec.json.encode(again.run)
+
+
+def test_a_cache_that_the_engine_would_refuse_is_said_to_be_the_models_fault(
+    tmp_path: Path,
+) -> None:
+    """Heads of 16 elements are no whole number of blocks of 32; health and starts go by such errors."""
+    path = tiny_model(
+        tmp_path / "narrow.gguf",
+        dim=256,
+        extra={"llama.attention.head_count": 16, "llama.attention.head_count_kv": 16},
+    )
+    wanted = ModelParameters(path=str(path), context=512, kv_type=KvType.Q8_0)
+    with pytest.raises(ModelError, match="blocks of 32 do not divide the heads of 16 elements"):
+        Footprint(read_model(path), wanted)
+    fine = ModelParameters(path=str(path), context=512)
+    assert Footprint(read_model(path), fine).needed > 0

@@ -15,6 +15,7 @@ from rung.config import FlashAttention
 from rung.engines.llama_cpp.build import engine_build
 from rung.engines.llama_cpp.parameters import ModelParameters
 from rung.engines.llama_cpp.role import Role
+from rung.errors import InputError, ModelError
 from rung.models.fingerprint import fingerprint
 from rung.models.fit.demand import PROCESS
 from rung.models.fit.estimate import estimate
@@ -61,7 +62,8 @@ class Footprint:
         measurements: what was measured here before takes the place of rules; None for rules alone.
 
     Raises:
-        ModelError: a number that memory depends on is missing or impossible.
+        ModelError: a number that memory depends on is missing or impossible, or the engine would keep no such heads in
+            a cache of that type.
 
     Attributes:
         key: what the model's measurements are kept under.
@@ -83,7 +85,12 @@ class Footprint:
         self.run = run_of(parameters, role)
         adapters = sum(fingerprint(Path(one.path)).size for one in parameters.adapters)
         self.files = sum(header.size for header in headers) + adapters
-        self.needed = self._estimated(role, measurements) + adapters
+        try:
+            self.needed = self._estimated(role, measurements) + adapters
+        except InputError as error:
+            raise ModelError(
+                f"the model {self._model.name!r} cannot run so: {error.message}", hint=error.hint
+            ) from None
 
     @property
     def tokenizer(self) -> int:
