@@ -17,7 +17,7 @@ from rung.models.lock.identity import identity_of, sample_of, template_of
 from rung.models.lock.record import Artefact, FitRecord, LockedFile, Signature, Verified
 from rung.models.lock.sound import is_below, is_nameable
 from rung.models.reference import Origin, Reference
-from rung.models.shards import part_names, read_model
+from rung.models.shards import part_names, read_model, unsplit
 from rung.models.sources.resolved import RemoteFile, Resolved, Role
 from rung.text import plain
 from rung.version import __version__
@@ -172,11 +172,7 @@ def engine_build() -> str:
 
 def _name(path: str) -> str:
     """A file's name without its ending and without which part of a split model it is."""
-    stem = PurePosixPath(path).stem
-    head, dash, tail = stem.rpartition("-of-")
-    if dash and tail.isdigit() and head[-6:-5] == "-" and head[-5:].isdigit():
-        return head[:-6]
-    return stem
+    return unsplit(PurePosixPath(path).stem)[0]
 
 
 def _source(reference: Reference, path: str) -> str:
