@@ -36,6 +36,8 @@ from rung.models.pull.events import Event, Fetching, Hashing, Here, Linked, Sett
 from rung.models.pull.facts import surprises
 from rung.models.pull.fitting import Fitting
 from rung.models.pull.leftovers import remove_leftovers
+from rung.models.pull.obtaining import Obtaining
+from rung.models.pull.plan import wanted
 from rung.models.pull.pulling import Pulled, pull
 from rung.models.pull.restoring import pinned, restore
 from rung.models.pull.room import check_room
@@ -753,6 +755,29 @@ def test_a_link_to_what_changes_before_it_is_pinned_is_taken_back(
     assert visible(root) == []
     assert theirs.is_file()
     assert not (root / LOCK_NAME).exists()
+
+
+def test_a_file_of_the_user_that_changes_meanwhile_stays_where_it_is(
+    hub: Hub, models: Path, root: Path
+) -> None:
+    """It lies where it is to lie already; no link was made that could be taken back."""
+    own = root / "models" / "own.gguf"
+    own.parent.mkdir()
+    own.write_bytes(model(models).read_bytes())
+
+    async def work() -> None:
+        async with Sources() as sources:
+            resolved = await sources.resolve(parse_reference(f"file:{own}"))
+            (file,) = wanted(resolved, root, projector=False, replace=False)
+            obtaining = Obtaining(file, sources, None, Told())
+            obtained = await obtaining.get()
+            obtaining.show(obtained)
+            rewrite(own)
+            obtaining.confirm_shown(obtained)
+
+    with pytest.raises(ModelError, match="changed after it was scanned"):
+        run_blocking(work())
+    assert own.is_file()
 
 
 def test_a_new_link_to_a_file_of_a_store_is_no_change(hub: Hub, models: Path, root: Path) -> None:

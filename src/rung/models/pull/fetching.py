@@ -15,7 +15,6 @@ from rung.models.pull.events import Tell, Waiting
 from rung.models.pull.exclusive import exclusively
 from rung.models.pull.leftovers import remove_leftovers
 from rung.models.pull.obtaining import Obtained, Obtaining
-from rung.models.pull.partial import FOLDER as PARTS
 from rung.models.pull.plan import FOLDER, Wanted
 from rung.models.pull.room import check_room
 
@@ -26,15 +25,11 @@ class Batch:
     Args:
         works: of each file.
         obtained: the files, in the same order; none is visible but those that were.
-        root: folder of the project.
     """
 
-    def __init__(
-        self, works: Sequence[Obtaining], obtained: tuple[Obtained, ...], root: Path
-    ) -> None:
+    def __init__(self, works: Sequence[Obtaining], obtained: tuple[Obtained, ...]) -> None:
         self.obtained = obtained
         self._both = list(zip(works, obtained, strict=True))
-        self._root = root
 
     async def show(self) -> None:
         """Make all files visible, the model's first one last: without it, the others are no model.
@@ -46,9 +41,8 @@ class Batch:
         """
         for work, each in self._both:
             await work.confirm(each)
-        async with exclusively(self._root / FOLDER / PARTS / "showing.lock", lambda: None):
-            for work, each in reversed(self._both):
-                work.show(each)
+        for work, each in reversed(self._both):
+            work.show(each)
         self.confirm()
 
     def confirm(self) -> None:
@@ -85,7 +79,7 @@ async def fetching(
             await held.enter_async_context(_held(lock, name, tell))
         there = [await work.look() for work in works]
         got = [found or await work.get() for work, found in zip(works, there, strict=True)]
-        yield Batch(works, tuple(got), root)
+        yield Batch(works, tuple(got))
         for work in works:
             work.partial.forget()
         keys = {work.partial.key for work in works}
@@ -93,7 +87,7 @@ async def fetching(
 
 
 def _locks(works: Sequence[Obtaining]) -> dict[Path, str]:
-    """The locks of what is fetched and of where it goes, each with the name of its file."""
+    """The locks of what is fetched and of the places it goes to, each with the name of its file."""
     locks: dict[Path, str] = {}
     for work in works:
         work.partial.prepare()

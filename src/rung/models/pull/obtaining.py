@@ -76,6 +76,7 @@ class Obtaining:
         self._store = store or "this machine"
         self._tell = tell
         self._name = wanted.path.name
+        self._linked = False
 
     @property
     def missing(self) -> int:
@@ -232,13 +233,14 @@ class Obtaining:
             self.partial.prepare()
             self.partial.keep_record(size=obtained.size, sha256=obtained.sha256)
             symbolic = link(obtained.original, self.partial, path, replace=self.wanted.replace)
+            self._linked = True
             self._tell(Linked(self._name, self._store, symbolic))
         else:
             settle(self.partial)
             place(self.partial, path, replace=self.wanted.replace)
 
     def confirm_shown(self, obtained: Obtained) -> None:
-        """See that what is visible now is what was scanned; a link to what it is not any more is taken back.
+        """See that what is visible now is what was scanned; the link that was made to another file is taken back.
 
         Raises:
             ModelError: it is another file, or was written to.
@@ -246,7 +248,7 @@ class Obtaining:
         path = self.wanted.path
         if _state(path)[:4] == obtained.state[:4]:
             return
-        if obtained.original is not None:
+        if self._linked:
             path.unlink(missing_ok=True)
         raise self._changed(obtained)
 
