@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -42,6 +43,23 @@ def test_a_file_is_looked_at_once_and_again_when_it_is_another(
         check_loadable(path)
     shutil.copyfile(other, path)
     with pytest.raises(ModelError, match="blocked"):
+        check_loadable(path)
+
+
+def test_a_file_that_was_written_to_and_given_its_old_time_is_looked_at_again(
+    tmp_path: Path,
+) -> None:
+    """As copying programs do that write in place and keep times."""
+    path = tiny_model(tmp_path / "a.gguf", dim=64)
+    check_loadable(path)
+    before, content = path.stat(), bytearray(path.read_bytes())
+    key = b"llama.block_count"
+    at = content.index(key) + len(key) + 4
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write((2**31 - 1).to_bytes(4, "little"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(ModelError, match=r"blocked: .* layers"):
         check_loadable(path)
 
 

@@ -9,16 +9,15 @@ import threading
 from pathlib import Path
 
 from rung.errors import ModelError
-from rung.models.bounded import facts_of
+from rung.models.fingerprint import Fingerprint, fingerprint, unchanged
 from rung.models.sanity import oddities
 from rung.models.scan.report import Outcome, Report
 from rung.models.scan.scanner import scan_file
 from rung.models.scan.weights import VOCABULARY
 from rung.models.shards import part_names, read_model
 
-_Print = tuple[int, int, int, int]
 _MOST = 4096
-_PASSED: dict[_Print, None] = {}
+_PASSED: dict[Fingerprint, None] = {}
 _LOCK = threading.Lock()
 
 
@@ -29,28 +28,18 @@ def check_loadable(path: Path) -> None:
         ModelError: a file is missing, blocked, no GGUF file, without weights, or changes meanwhile.
     """
     parts = [path.with_name(name) for name in part_names(path.name)]
-    prints = [_print(part) for part in parts]
     with _LOCK:
-        if all(each in _PASSED for each in prints):
+        if all(fingerprint(part) in _PASSED for part in parts):
             return
-    for part in parts:
-        _check(scan_file(part), part)
-    if len(parts) > 1:
-        _check_together(path)
-    if prints != [_print(part) for part in parts]:
-        raise ModelError(
-            f"the model file {str(path)!r} changed while it was looked at",
-            hint="wait until nothing writes to it any more",
-        )
+    with unchanged(parts) as prints:
+        for part in parts:
+            _check(scan_file(part), part)
+        if len(parts) > 1:
+            _check_together(path)
     with _LOCK:
         while len(_PASSED) > _MOST:
             del _PASSED[next(iter(_PASSED))]
         _PASSED.update(dict.fromkeys(prints))
-
-
-def _print(path: Path) -> _Print:
-    facts = facts_of(path)
-    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def _check(report: Report, path: Path) -> None:
