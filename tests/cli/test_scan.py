@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from gguf_models import CHATML, tiny_model
 from malformed.hostile_pickles import PICKLES
 from rung.cli.scan import command
-from rung.errors import InputError
+from rung.errors import InputError, RungError
 from rung.models.lock.file import LOCK_NAME, update_lock
 from rung.models.lock.pinning import local_artefact
 from rung.models.lock.record import Lock
@@ -92,6 +93,60 @@ def test_programs_get_the_same_facts(tmp_path: Path) -> None:
     assert [finding["rule"] for finding in file["findings"]] == ["pickle", "pickle-global"]
 
 
+def test_text_is_told_apart_from_what_is_clean(tmp_path: Path) -> None:
+    """It blocks nothing, and a folder with it is not clean as a whole."""
+    (tmp_path / "install").write_text("reboot\n")
+    code, said = scan(tmp_path / "install")
+    assert code == 0
+    assert said.splitlines()[0].startswith("text      1 file; nothing here loads it")
+    (tmp_path / "a.json").write_text("{}")
+    code, said = scan(tmp_path)
+    assert code == 0
+    assert said.splitlines()[0].startswith("clean     1 of 2 files; the rest is text")
+    assert scan_json(tmp_path)["verdict"] == "text"
+
+
+def test_what_was_found_is_told_before_what_is_not_there(tmp_path: Path) -> None:
+    """In whatever order they were named, and whatever else goes wrong."""
+    path = tmp_path / "a.bin"
+    path.write_bytes(PICKLES["protocol 2"])
+    for words in ([path, tmp_path / "none.gguf"], [tmp_path / "none.gguf", path]):
+        result = CliRunner().invoke(command, [str(word) for word in words])
+        assert isinstance(result.exception, RungError)
+        assert "it imports os.getcwd" in result.stdout
+    result = CliRunner().invoke(command, ["--json", str(path), str(tmp_path / "none.gguf")])
+    said = json.loads(result.stdout)
+    assert said["verdict"] == "blocked"
+    assert "does not exist" in said["errors"][0]
+
+
+def test_a_file_that_nothing_is_pinned_for_does_not_hide_the_others(project: Path) -> None:
+    """The one that could be compared, and the pickle beside it."""
+    folder = project / "folder"
+    folder.mkdir()
+    tiny_model(folder / "other.gguf", dim=64)
+    (folder / "z.bin").write_bytes(PICKLES["protocol 2"])
+    second = local_artefact("folder/other.gguf", project)
+    elsewhere = msgspec.structs.replace(second.files[0], path="elsewhere.gguf")
+    renamed = msgspec.structs.replace(second, name="x", files=(elsewhere,))
+    update_lock(project / LOCK_NAME, lambda lock: Lock(artefacts=(*lock.artefacts, renamed)))
+    words = [str(folder), "--against", str(project / LOCK_NAME)]
+    result = CliRunner().invoke(command, words)
+    assert isinstance(result.exception, InputError)
+    assert "it imports os.getcwd" in result.stdout
+
+
+def test_a_name_that_is_too_long_to_be_shown_ends_nothing(tmp_path: Path) -> None:
+    """The path is another thing than what is shown of it."""
+    deep = tmp_path.joinpath(*["d" * 90] * 4)
+    deep.mkdir(parents=True)
+    tiny_model(deep / "a.gguf", dim=64)
+    (tmp_path / "z.bin").write_bytes(PICKLES["protocol 2"])
+    code, said = scan(tmp_path)
+    assert code == 1
+    assert "it imports os.getcwd" in said
+
+
 def test_code_scanning_services_get_sarif(tmp_path: Path) -> None:
     """Version 2.1.0: one run, rules by id, results that point at files and bytes."""
     path = tmp_path / "a b.bin"
@@ -163,14 +218,30 @@ def test_a_template_is_compared_with_a_lock_a_model_or_a_text(project: Path) -> 
         scan(model, "--against", project / "missing")
 
 
-def test_a_pinned_file_may_be_a_link_into_the_store_of_another_program(project: Path) -> None:
+def test_a_pinned_file_may_be_a_link_into_the_store_of_another_program(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As `rung pull` places it there; any other link that leads out is blocked."""
     model, store = project / "models" / "tiny.gguf", project.parent / "blob"
     model.rename(store)
     model.symlink_to(store)
     assert scan("models")[0] == 0
+    monkeypatch.chdir(project.parent)
+    assert scan(project / "models")[0] == 0
+    monkeypatch.chdir(project)
     (project / "models" / "other.gguf").symlink_to(store)
     assert scan("models")[0] == 1
+
+
+def test_a_lock_that_comes_with_a_folder_says_nothing_of_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever wrote the links wrote it as well."""
+    model, store = project / "models" / "tiny.gguf", project.parent / "blob"
+    model.rename(store)
+    model.symlink_to(store)
+    monkeypatch.chdir(project.parent)
+    assert scan(project)[0] == 1
 
 
 def test_what_is_not_on_this_machine_is_an_error(project: Path) -> None:

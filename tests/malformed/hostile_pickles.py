@@ -45,6 +45,8 @@ def _number(value: int) -> bytes:
 
 _CALL = call("os", "getcwd")
 
+_TEXT_CALL = b"cos\ngetcwd\n(tR."
+
 PICKLES: dict[str, bytes] = {
     "protocol 0 as text": b"cos\ngetcwd\n(tR.",
     "protocol 1": b"cos\ngetcwd\n)R.",
@@ -63,6 +65,19 @@ PICKLES: dict[str, bytes] = {
     "a stack that runs empty behind the call": call("os", "getcwd", stop=b"RRRR."),
     "junk behind it": _CALL + b"\0" * 100 + b"junk",
     "junk before it": b"\xde\xad\xbe\xef" * 8 + _CALL,
+    "a hexadecimal number before it": b"I0x10\n0" + _TEXT_CALL,
+    "text that is not ascii before it": b"S'\xc3\xa9'\n0" + _TEXT_CALL,
+    "thousands of opcodes before it": b"N0" * 20_001 + _TEXT_CALL,
+    "a long text before it": b"S'" + b"A" * (9 * 1024 * 1024) + b"'\n0" + _TEXT_CALL,
+    "a long binary text before it": b"\x80\x04X\0\0\x90\0" + b"A" * (9 * 1024 * 1024) + b"0" + _TEXT_CALL,
+    "a harmless text pickle before it": b"I1\n." + _TEXT_CALL,
+    "many harmless ones before it": b"N." * 100 + _TEXT_CALL,
+    "an identifier of something kept elsewhere before it": b"Pid\n0" + _TEXT_CALL,
+    "a last line that does not end": b"cos\ngetcwd",
+    "an import alone": b"cos\ngetcwd\nRest of the text\n",
+    "more opcodes than are looked at": b"N0" * 200_000 + _TEXT_CALL,
+    "more pickles than are looked at": b"N." * 100_000 + _TEXT_CALL,
+    "a list of words that imports": b"cat\ndog\nRest\nNo\n.\n",
     "an empty pickle": b"\x80\x02N.",
     "a text of a terabyte": b"\x80\x04\x8d" + struct.pack("<Q", 1 << 40) + b"x",
     "nested a million deep": b"\x80\x02" + b"(" * 1_000_000 + b".",
@@ -83,5 +98,8 @@ NAMED = frozenset(PICKLES) - {
     "a text of a terabyte",
     "nested a million deep",
     "an extension",
+    "more opcodes than are looked at",
+    "more pickles than are looked at",
+    "a list of words that imports",
 }
 """The kinds that name something to call."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,8 +19,8 @@ from rung.models.header import Header
 from rung.models.lock.file import LOCK_NAME, read_lock
 from rung.models.lock.identity import template_of
 from rung.models.lock.record import Lock
-from rung.models.scan.report import Finding, Outcome, Report
-from rung.models.scan.scanner import scan_file, scan_path
+from rung.models.scan.report import Finding, Outcome, Report, shown
+from rung.models.scan.scanner import scan_file, scan_folder
 from rung.models.scan.template import template_diff
 from rung.models.sources.resolved import Role
 
@@ -63,23 +64,23 @@ def command(
 ) -> None:
     """Look into files, folders, pinned models (by their name in rung.lock) or models in other programs' stores.
 
-    What a file is called never counts. Clean are GGUF, safetensors, JSON, plain text and SentencePiece vocabularies
-    without contradictions and whose chat templates can be rendered; everything else is blocked, and so is what cannot
-    be decided. Nothing is loaded, unpacked or run. Exits with 1 when something is blocked.
+    What a file is called never counts. Clean are GGUF, safetensors, JSON, chat templates and SentencePiece vocabularies
+    without contradictions. Other text is never loaded and never called clean. Everything else is blocked, and so is
+    what cannot be decided. Nothing is loaded, unpacked or run. Exits with 1 when something is blocked.
     """
     if as_json and sarif_file == "-":
         raise click.UsageError("--json and --sarif - both write to standard output")
-    scanned = [
-        _compared(report, target, against)
-        for target in _targets(targets, config)
-        for report in _reports(target)
-    ]
+    scanned, errors = _scanned(targets, against, config)
+    if errors and not scanned:
+        raise errors[0]
     if sarif_file is not None:
         _write(sarif_file, msgspec.json.encode(sarif([each.report for each in scanned])))
     if as_json:
-        click.echo(msgspec.json.encode(facts(scanned)))
+        click.echo(msgspec.json.encode(facts(scanned, errors)))
     elif sarif_file != "-":
         click.echo(describe(scanned))
+    if errors:  # what was found comes before what could not be looked at
+        raise errors[0]
     if any(each.report.outcome is Outcome.BLOCKED for each in scanned):
         raise SystemExit(1)
 
@@ -91,24 +92,42 @@ def _write(file: str, content: bytes) -> None:
         write_atomically(Path(file), content + b"\n")
 
 
-def _reports(target: _Target) -> tuple[Report, ...]:
-    if target.name is not None:
-        return (scan_file(target.path, name=target.name),)
-    reports = scan_path(target.path, pinned=target.links)
-    if not target.path.is_dir():
-        return reports
-    return tuple(
-        msgspec.structs.replace(report, name=str(target.path / report.name)) for report in reports
-    )
-
-
-def _targets(words: Sequence[str], config: Path | None) -> Iterator[_Target]:
+def _scanned(
+    words: Sequence[str], against: Path | None, config: Path | None
+) -> tuple[list[Scanned], list[RungError]]:
+    """What is found in everything that was asked for, and what could not be looked at or compared."""
+    scanned: list[Scanned] = []
+    errors: list[RungError] = []
     for word in words:
-        path = Path(word)
-        if path.is_symlink() or path.exists():
-            yield _Target(path, links=_links(config) if path.is_dir() else frozenset())
-        else:
-            yield from _pinned(word, config) or _stored(word)
+        try:
+            found = [each for target in _targets(word, config) for each in _reports(target)]
+        except RungError as error:
+            errors.append(error)
+            continue
+        for path, report, pinned in found:
+            try:
+                scanned.append(_compared(report, path, pinned, against))
+            except RungError as error:
+                scanned.append(Scanned(report))
+                errors.append(error)
+    return scanned, errors
+
+
+def _reports(target: _Target) -> Iterator[tuple[Path, Report, str | None]]:
+    """Each file of a target, its report, and the chat template that it is to have."""
+    if not target.path.is_dir():
+        yield target.path, scan_file(target.path, name=target.name), target.pinned
+        return
+    for path, report in scan_folder(target.path, pinned=target.links):
+        name = shown(str(target.path / report.name))
+        yield path, msgspec.structs.replace(report, name=name), None
+
+
+def _targets(word: str, config: Path | None) -> list[_Target]:
+    path = Path(word)
+    if path.is_symlink() or path.exists():
+        return [_Target(path, links=_links(path, config) if path.is_dir() else frozenset())]
+    return _pinned(word, config) or _stored(word)
 
 
 def _lock(config: Path | None) -> tuple[Path, Lock]:
@@ -120,9 +139,23 @@ def _lock(config: Path | None) -> tuple[Path, Lock]:
     return root, read_lock(path) if path.is_file() else Lock()
 
 
-def _links(config: Path | None) -> frozenset[Path]:
-    root, lock = _lock(config)
-    return frozenset(root / file.path for artefact in lock.artefacts for file in artefact.files)
+def _links(folder: Path, config: Path | None) -> frozenset[Path]:
+    """Files that are pinned by this project, and by those that a folder lies in.
+
+    A lock in the folder itself came with it and says nothing of it, unless it is this project's.
+    """
+    locks = [_lock(config)]
+    for above in folder.resolve().parents:
+        with contextlib.suppress(RungError):  # then its links are blocked as all others
+            if (above / LOCK_NAME).is_file():
+                locks.append((above, read_lock(above / LOCK_NAME)))
+    places = [
+        root / file.path
+        for root, lock in locks
+        for artefact in lock.artefacts
+        for file in artefact.files
+    ]
+    return frozenset(place.parent.resolve() / place.name for place in places)
 
 
 def _pinned(word: str, config: Path | None) -> list[_Target]:
@@ -168,16 +201,17 @@ def _stored(word: str) -> list[_Target]:
     return [_Target(file.path, file.name) for file in found.files if file.path is not None]
 
 
-def _compared(report: Report, target: _Target, against: Path | None) -> Scanned:
+def _compared(report: Report, path: Path, pinned: str | None, against: Path | None) -> Scanned:
     """A report, blocked where the chat template is not the one that was agreed to."""
     if report.outcome is Outcome.BLOCKED or not report.format.startswith(_GGUF):
         return Scanned(report)
-    path = Path(report.name) if target.path.is_dir() else target.path
-    header = _header(path)
-    pinned = target.pinned if against is None else _agreed(against, path)
-    if pinned is None or header.number("split.no"):  # templates are in the first part
+    agreed = pinned if against is None else _agreed(against, path)
+    if agreed is None:
         return Scanned(report)
-    diff = template_diff(pinned, template_of((header,)) or "")
+    header = _header(path)
+    if header.number("split.no"):  # templates are in the first part
+        return Scanned(report)
+    diff = template_diff(agreed, template_of((header,)) or "")
     if not diff:
         return Scanned(report)
     what = "a chat template that is not the pinned one"

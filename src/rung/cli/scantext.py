@@ -7,10 +7,14 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from rung.cli.modeltext import size
+from rung.errors import RungError
 from rung.models.scan.report import Outcome, Report
 from rung.quantities import counted
 
 _MOST_SHOWN = 20
+_WORST = (Outcome.BLOCKED, Outcome.TEXT, Outcome.CLEAN)
+_TEXT = "nothing here loads it, and nothing is promised of it"
+_OTHERS = f"the rest is text: {_TEXT}"
 
 
 class Scanned(msgspec.Struct, frozen=True):
@@ -30,9 +34,9 @@ def describe(scanned: Sequence[Scanned]) -> str:
     return "\n".join(_lines(scanned))
 
 
-def facts(scanned: Sequence[Scanned]) -> dict[str, object]:
-    """The same for programs."""
-    return {
+def facts(scanned: Sequence[Scanned], errors: Sequence[RungError] = ()) -> dict[str, object]:
+    """The same for programs, with what could not be looked at."""
+    said: dict[str, object] = {
         "format": 1,
         "verdict": _outcome(scanned).value,
         "files": [
@@ -41,23 +45,35 @@ def facts(scanned: Sequence[Scanned]) -> dict[str, object]:
             for each in scanned
         ],
     }
+    return said | {"errors": [error.message for error in errors]} if errors else said
 
 
 def _outcome(scanned: Sequence[Scanned]) -> Outcome:
-    blocked = any(each.report.outcome is Outcome.BLOCKED for each in scanned)
-    return Outcome.BLOCKED if blocked else Outcome.CLEAN
+    """The worst of all: a folder with a text in it is not clean as a whole."""
+    outcomes = {each.report.outcome for each in scanned}
+    return next((each for each in _WORST if each in outcomes), Outcome.CLEAN)
 
 
 def _lines(scanned: Sequence[Scanned]) -> Iterator[str]:
-    blocked = [each for each in scanned if each.report.outcome is Outcome.BLOCKED]
-    if not blocked:
-        yield f"clean     {counted(len(scanned), 'file')}"
-    elif len(scanned) == 1:
-        yield blocked[0].report.verdict
+    blocked, texts, clean = (
+        [each for each in scanned if each.report.outcome is outcome] for outcome in _WORST
+    )
+    count = counted(len(scanned), "file")
+    if blocked:
+        yield (
+            blocked[0].report.verdict
+            if len(scanned) == 1
+            else f"blocked: {len(blocked):,} of {count}"
+        )
+    elif texts:
+        yield (
+            f"clean     {len(clean):,} of {count}; {_OTHERS}"
+            if clean
+            else f"text      {count}; {_TEXT}"
+        )
     else:
-        yield f"blocked: {len(blocked):,} of {counted(len(scanned), 'file')}"
-    clean = [each for each in scanned if each.report.outcome is Outcome.CLEAN]
-    for each in (*blocked, *clean):
+        yield f"clean     {count}"
+    for each in (*blocked, *texts, *clean):
         yield from _file(each)
     if blocked:
         yield ""

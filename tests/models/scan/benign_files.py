@@ -103,10 +103,12 @@ def texts() -> dict[str, bytes]:
         "tokenizer_config.json": json.dumps(CONFIG, indent=2).encode(),
         "several.json": json.dumps({"chat_template": named}).encode(),
         "config.json": b'{"architectures": ["LlamaForCausalLM"], "vocab_size": 511}\n',
+        "trainer_state.json": b'{"epoch": 1.0, "log_history": [{"loss": NaN, "norm": -Infinity}]}',
+        "marked.json": b'\xef\xbb\xbf{"a": 1}',
         "rows.jsonl": b'{"text": "a"}\n{"text": "b"}\n',
         "empty.json": b"{}",
         "vocab.txt": "\n".join(["[PAD]", "[UNK]", *tokens]).encode(),
-        "words.txt": b"cat\ndog\nRest\nNo\n.\n",
+        "words.txt": b"Cat\ndog\nRest\nNo\n.\n",
         "identifiers.txt": "\n".join(f"word{number:x}" for number in range(60_000)).encode(),
         "merges.txt": "\n".join(["#version: 0.2", *joined]).encode(),
         "LICENSE": b"Permission is hereby granted (see below).\n\tNo warranty.\r\n",
@@ -116,6 +118,21 @@ def texts() -> dict[str, bytes]:
         "tokenizer.model": sentencepiece(300),
         **{f"{name.replace(' ', '-')}.jinja": text.encode() for name, text in TEMPLATES.items()},
     }
+
+
+PROSE = frozenset(
+    {
+        "vocab.txt",
+        "words.txt",
+        "identifiers.txt",
+        "merges.txt",
+        "LICENSE",
+        "README.md",
+        "about-templates.md",
+        "pointer",
+    }
+)
+"""Texts of no format, which are not blocked and never called clean."""
 
 
 def write_benign(folder: Path) -> dict[str, Path]:

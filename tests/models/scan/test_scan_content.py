@@ -9,13 +9,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from benign_files import write_benign
+from benign_files import PROSE, write_benign
 
 from gguf_models import tiny_model
 from malformed.contradictory_cases import CONTRADICTORY
 from malformed.gguf_cases import GGUF, written
 from malformed.hostile_archives import ARCHIVES, POLYGLOTS, write
-from malformed.hostile_files import FILES, TEMPLATES, holes, sentencepiece
+from malformed.hostile_files import FILES, TEMPLATES, UNDECIDED, holes, sentencepiece
 from malformed.hostile_pickles import NAMED, PICKLES, zipped
 from malformed.safetensors_cases import SAFETENSORS
 from rung.errors import ModelError
@@ -105,6 +105,22 @@ def test_what_is_two_things_at_once_is_blocked(tmp_path: Path) -> None:
     assert rules(reports["gguf and pickle in its padding"]) == ["gguf-padding"]
     assert rules(reports["gguf and pickle before its data"]) == ["gguf-padding"]
     assert "pickle-global" in rules(reports["safetensors and pickle"])
+    for name in ("gguf that is a pickle", "safetensors that are a pickle"):
+        assert rules(reports[name]) == [
+            "polyglot",
+            "pickle",
+            "pickle-global",
+            *rules(reports[name])[3:],
+        ]
+    for name in (
+        "gguf that is a tar",
+        "gguf that is a tar of before ustar",
+        "gguf and a 64-bit zip in its weights",
+    ):
+        assert rules(reports[name])[:2] == ["polyglot", "archive"]
+        assert "pickle-global" in rules(reports[name])
+    for name in ("gguf and hdf5", "gguf and hdf5 further on"):
+        assert rules(reports[name]) == ["polyglot"]
 
 
 def test_everything_that_is_not_on_the_list_is_blocked(tmp_path: Path) -> None:
@@ -115,7 +131,15 @@ def test_everything_that_is_not_on_the_list_is_blocked(tmp_path: Path) -> None:
     assert rules(reports["keras lambda"]) == ["keras", "keras-code"]
     external = reports["onnx with external data"].findings[1]
     assert external.what == "weights in another file: ../../etc/passwd"
-    assert rules(reports["python source with a long comment"]) == ["python-source"]
+    for name in FILES:
+        if name.startswith("python source"):
+            assert rules(reports[name])[0] in {"python-source", "text-encoding"}
+    assert rules(reports["keras architecture"]) == ["keras"]
+    assert rules(reports["json with objects"]) == ["json-code"]
+    assert rules(reports["json with a template behind blanks"])[0] == "template-include"
+    assert rules(reports["json with a template and another one"])[0] == "template-attribute"
+    assert rules(reports["json with a template that is too long"]) == ["template-size"]
+    assert rules(reports["json with nothing but templates"])[0] == "undecidable"
 
 
 def test_every_hostile_template_is_blocked_wherever_it_stands(tmp_path: Path) -> None:
@@ -155,9 +179,17 @@ def test_a_terabyte_of_hole_is_decided(tmp_path: Path) -> None:
 def test_nothing_that_comes_with_real_models_is_blocked(tmp_path: Path) -> None:
     """Models of several kinds, tokenizers, texts, and chat templates in the styles in use."""
     paths = write_benign(tmp_path)
-    blocked = [report.verdict for report in scan_path(tmp_path) if report.findings]
-    assert blocked == []
+    reports = {report.name: report for report in scan_path(tmp_path)}
+    assert [report.verdict for report in reports.values() if report.findings] == []
+    assert {name for name, each in reports.items() if each.outcome is Outcome.TEXT} == PROSE
     assert len(paths) > 40
+
+
+def test_text_of_no_format_is_never_called_clean(tmp_path: Path) -> None:
+    """Some interpreter would run it, or nobody can say; a list of words is not blocked for that either."""
+    reports = scanned(write(tmp_path, UNDECIDED))
+    assert {report.outcome for report in reports.values()} == {Outcome.TEXT}
+    assert reports["shell"].verdict.startswith("text, which nothing here loads")
 
 
 def test_published_vocabularies_and_models_are_clean(shared_data: Path) -> None:

@@ -23,6 +23,10 @@ _ENTRY = struct.Struct("<4s6H3L5H2L")
 _ENTRY_MAGIC = b"PK\x01\x02"
 _LOCAL = struct.Struct("<4s5H3L2H")
 _LOCAL_MAGIC = b"PK\x03\x04"
+_LOCATOR = struct.Struct("<4sLQL")
+_LOCATOR_MAGIC = b"PK\x06\x07"
+_WIDE_END = struct.Struct("<4sQ2H2L4Q")
+_WIDE_END_MAGIC = b"PK\x06\x06"
 _MOST_ENTRIES = 10_000
 _MOST_DIRECTORY = 4 * 1024 * 1024
 _MOST_COMMENT = 65_535
@@ -83,17 +87,43 @@ def zip_listing(content: Content) -> Listing | None:
 
 
 def _listing(content: Content, end: int, tail: bytes, at: int) -> Listing | None:
-    _, _, _, _, count, length, offset, _ = _END.unpack_from(tail, at)
-    for start in (end - length, offset):  # what stands before an archive moves all its offsets
+    _, _, _, _, count, length, offset, comment = _END.unpack_from(tail, at)
+    if found := _directory(content, (end - length, offset), length, offset, count):
+        return found
+    if count == 0 and length == 0:
+        return Listing(end, 0, (), whole=True)
+    if found := _wide_listing(content, end):
+        return found
+    whole = end + _END.size + comment == content.size
+    return Listing(end, count, (), whole=False) if whole else None
+
+
+def _directory(
+    content: Content, starts: Sequence[int], length: int, offset: int, count: int
+) -> Listing | None:
+    """The list of contents at one of some places: what stands before an archive moves all its offsets."""
+    for start in starts:
         directory = content.at(start, min(length, _MOST_DIRECTORY)) if start >= 0 else b""
         if directory.startswith(_ENTRY_MAGIC):
             members = tuple(_members(directory, start - offset))
             return Listing(start, count, members, len(members) == count)
-    if count == 0 and length == 0:
-        return Listing(end, 0, (), whole=True)
-    # 64-bit archives say 0xffff here, and their own record stands before this one.
-    before = content.at(max(0, end - 76), 76)
-    return Listing(end, count, (), whole=False) if b"PK\x06\x06" in before else None
+    return None
+
+
+def _wide_listing(content: Content, end: int) -> Listing | None:
+    """The list of a 64-bit archive, whose own record some place before its end names."""
+    locator = content.at(max(0, end - _LOCATOR.size), _LOCATOR.size)
+    if len(locator) < _LOCATOR.size or not locator.startswith(_LOCATOR_MAGIC):
+        return None
+    named = _LOCATOR.unpack(locator)[2]
+    for place in (named, end - _LOCATOR.size - _WIDE_END.size):
+        record = content.at(place, _WIDE_END.size) if 0 <= place < content.size else b""
+        if len(record) == _WIDE_END.size and record.startswith(_WIDE_END_MAGIC):
+            count, length, offset = _WIDE_END.unpack(record)[7:]
+            found = _directory(content, (offset, place - length), length, offset, count)
+            if found is not None:
+                return found
+    return Listing(end, 0, (), whole=False)
 
 
 def _members(directory: bytes, moved: int) -> Iterator[Member]:
@@ -189,7 +219,7 @@ def _inside(content: Content, member: Member, opcodes: int) -> Iterator[Finding]
     kind = of_start(data)
     if kind is not None:
         yield Finding(_nested_rule(kind), f"a {kind.format} inside it", name)
-    walk = pickles.walk(data, most=opcodes) if data else None
+    walk = pickles.walk(pickles.of_bytes(data), most=opcodes) if data else None
     if walk and (walk.certain or data[:1] == b"\x80" or walk.problem is None):
         yield from pickles.findings((walk,), name)
 
@@ -238,5 +268,5 @@ def tar_findings(content: Content) -> tuple[Finding, ...]:
 def _tar_member(head: bytes, name: str) -> Iterator[Finding]:
     if (kind := of_start(head)) is not None:
         yield Finding(_nested_rule(kind), f"a {kind.format} inside it", name)
-    if (each := pickles.walk(head)).certain:
+    if (each := pickles.walk(pickles.of_bytes(head))).certain:
         yield from pickles.findings((each,), name)

@@ -6,24 +6,31 @@ says what was found before a step that may be the last. `scanner` starts it and 
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import signal
 import stat
 import sys
+import time
 
 import msgspec
 
 from rung.models.scan.content import Content
 from rung.models.scan.inspection import look_at
+from rung.models.scan.isolation import isolate
 from rung.models.scan.report import Finding, Seen
 
 MEMORY = 144 * 1024 * 1024
 """Bytes of address space, which is more than it ever needs of memory."""
-WALL_S = 20.0
-"""For one file; the largest headers take one or two."""
-STEPS_S = 0.6
-"""CPU seconds for what is told before: rendering chat templates, parsing a text as a program, a second opinion."""
+WALL_S = 10.0
+"""For one file, most of which can only be waiting for a disk."""
+LEAST_CPU_S = 0.7
+"""CPU seconds for one file, from its first byte on; up to twice as much for one of `_LARGE` bytes and more, because the
+longest headers and tokenizers take half a second."""
+_LARGE = 32 * 1024 * 1024
+_STARTS = 6
+"""On a slow machine a file may take as long as starting this process so many times."""
 _DESCRIPTORS = 64
 
 
@@ -47,8 +54,13 @@ class Line(msgspec.Struct, frozen=True):
     final: bool
 
 
-def inspect(path: bytes) -> Line:
-    """Look at one file; what is found on the way is written to stdout."""
+def inspect(path: bytes, cpu: float) -> Line:
+    """Look at one file; what is found on the way is written to stdout.
+
+    Args:
+        path: of the file.
+        cpu: seconds that it may take, when it is small.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError as error:
@@ -57,6 +69,8 @@ def inspect(path: bytes) -> Line:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
             return Line(_one("special-file", "no regular file"), 0, final=True)
+        allowed = cpu * (1 + min(1.0, facts.st_size / _LARGE))
+        signal.setitimer(signal.ITIMER_PROF, allowed)
         return Line(_looked(Content(descriptor), facts.st_size), facts.st_size, final=True)
     except OSError as error:
         return Line(_one("unreadable", f"a file that cannot be read: {error.strerror}"), 0, final=True)  # fmt: skip
@@ -65,21 +79,13 @@ def inspect(path: bytes) -> Line:
 
 
 def _looked(content: Content, size: int) -> Seen:
-    begun = False
-
     def tell(seen: Seen) -> None:
-        nonlocal begun
         _write(Line(seen, size, final=False))
-        if not begun:  # one allowance for all steps of a file
-            signal.setitimer(signal.ITIMER_VIRTUAL, STEPS_S)
-            begun = True
 
     try:
         return look_at(content, tell)
     except MemoryError:
         return _one("undecidable", "a file that takes too much memory to look at")
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
 
 def _one(rule: str, what: str) -> Seen:
@@ -93,13 +99,21 @@ def _write(line: Line) -> None:
 
 def main() -> None:
     """Look at the paths on stdin, in order, under limits."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_DESCRIPTORS, _DESCRIPTORS))
-    for path in msgspec.json.decode(sys.stdin.buffer.read(), type=Job).paths:
+    cpu = max(LEAST_CPU_S, _STARTS * time.process_time())
+    paths = msgspec.json.decode(sys.stdin.buffer.read(), type=Job).paths
+    isolate()
+    whole = math.ceil(len(paths) * 2 * cpu) + 2
+    for kind, most in (
+        (resource.RLIMIT_AS, MEMORY),
+        (resource.RLIMIT_CPU, whole),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NOFILE, _DESCRIPTORS),
+    ):
+        resource.setrlimit(kind, (most, most))
+    for path in paths:
         signal.setitimer(signal.ITIMER_REAL, WALL_S)
-        _write(inspect(path))
+        _write(inspect(path, cpu))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 PIECE = 1024 * 1024
-"""Bytes that are read at once."""
+"""Bytes that are looked at at once, where that saves memory."""
 _HEAD = 4096
 
 
@@ -36,12 +36,12 @@ class Content:
         """Up to `count` bytes from `start`; fewer only where the file ends."""
         pieces = []
         while count > 0 and start < self.size:
-            piece = os.pread(self._descriptor, min(count, PIECE, self.size - start), start)
+            piece = os.pread(self._descriptor, min(count, self.size - start), start)
             if not piece:
                 break
             pieces.append(piece)
             start, count = start + len(piece), count - len(piece)
-        return b"".join(pieces)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def reader(self) -> Callable[[int], bytes]:
         """A function that gives the next bytes, from the file's start."""

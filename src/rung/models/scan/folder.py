@@ -46,14 +46,14 @@ def entries(folder: Path, pinned: Collection[Path] = ()) -> tuple[Entry, ...]:
 
     Args:
         folder: to be looked through.
-        pinned: files in it that may be links, by their absolute paths.
+        pinned: files in it that may be links, by their paths, resolved but for the last part.
     """
     root = folder.resolve()
     paths = list(_paths(folder))
     names = collections.Counter(_identity(path) for path in paths)
     found = [
         _pinned(path, folder)
-        if path.absolute() in pinned and path.is_file()
+        if root / path.relative_to(folder) in pinned and path.is_file()
         else _entry(path, folder, root, names)
         for path in sorted(paths[:MOST_FILES])
     ]

@@ -50,6 +50,7 @@ SAVED_MODEL = Kind(
 _OLD_GGML = _other("ggml model of before GGUF")
 UNKNOWN = Kind("unknown", "unknown", "is none of the formats that are accepted")
 
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _STARTS: Sequence[tuple[bytes, Kind]] = (
     (b"PK\x03\x04", ZIP),
     (b"PK\x05\x06", ZIP),
@@ -76,7 +77,7 @@ _STARTS: Sequence[tuple[bytes, Kind]] = (
     (b"\0asm", _program("WebAssembly program")),
     (b"#!", _program("script")),
     (b"\x93NUMPY", NUMPY),
-    (b"\x89HDF\r\n\x1a\n", HDF5),
+    (_HDF5_SIGNATURE, HDF5),
     (b"SQLite format 3\0", _other("SQLite database")),
     (b"%PDF-", _other("PDF document")),
     (b"\x89PNG\r\n\x1a\n", _other("PNG image")),
@@ -89,7 +90,10 @@ _STARTS: Sequence[tuple[bytes, Kind]] = (
     (b"fmgg", _OLD_GGML),
     (b"lmgg", _OLD_GGML),
 )
-_HDF5_OFFSETS = (512, 1024, 2048)
+_FIRST_HDF5 = 512
+_BLOCK = 512
+_CHECKSUM = slice(148, 156)
+_OCTAL = re.compile(rb"[ \0]*([0-7]+)(?:[ \0].*)?", re.DOTALL)
 _TAR = (257, b"ustar")
 _TFLITE = (4, b"TFL3")
 _BYTECODE = (2, b"\r\n")
@@ -102,7 +106,8 @@ _PYTHON_BYTECODE = _program("Python bytecode")
 
 def recognised(content: Content) -> Kind | None:
     """The kind of a file that is not accepted, None when its first bytes tell of none."""
-    return of_start(content.head) or _by_place(content)
+    kind = of_start(content.head) or _by_place(content)
+    return HDF5 if kind is None and hdf5_at(content) is not None else kind
 
 
 def of_start(head: bytes) -> Kind | None:
@@ -110,11 +115,36 @@ def of_start(head: bytes) -> Kind | None:
     return next((kind for magic, kind in _STARTS if head.startswith(magic)), None)
 
 
+def is_tar(head: bytes) -> bool:
+    """Whether the first block is a tar archive's, by its checksum, which is all that readers go by."""
+    block = head[:_BLOCK]
+    field = block[_CHECKSUM]
+    if len(block) < _BLOCK or not block.strip(b"\0"):
+        return False
+    if field[:1] in (b"\x80", b"\xff"):
+        said = int.from_bytes(field[1:], "big", signed=field[:1] == b"\xff")
+    elif digits := _OCTAL.fullmatch(field):
+        said = int(digits[1], 8)
+    else:
+        return False
+    rest = block[: _CHECKSUM.start] + b" " * len(field) + block[_CHECKSUM.stop :]
+    signed = sum(rest) - 256 * sum(byte > 0x7F for byte in rest)
+    return said in (sum(rest), signed)
+
+
+def hdf5_at(content: Content) -> int | None:
+    """Where an HDF5 file begins behind a block of its user's: at 512 bytes or any doubling of that."""
+    at = _FIRST_HDF5
+    while at < content.size:
+        if content.at(at, len(_HDF5_SIGNATURE)) == _HDF5_SIGNATURE:
+            return at
+        at *= 2
+    return None
+
+
 def _by_place(content: Content) -> Kind | None:
     head = content.head
-    if any(head[at : at + 8] == b"\x89HDF\r\n\x1a\n" for at in _HDF5_OFFSETS):
-        return HDF5
-    if _at(head, _TAR):
+    if _at(head, _TAR) or is_tar(head):
         return TAR
     if _at(head, _TFLITE):
         return _other("TensorFlow Lite model")

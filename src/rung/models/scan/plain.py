@@ -1,52 +1,28 @@
-"""Files of text: JSON, vocabularies, licences, chat templates on their own; and texts that are something else besides.
+"""Files of text: JSON, chat templates on their own, and all other text, of which nothing is promised.
 
-A file is text when all of it is UTF-8 without control characters. That leaves programs and pickles that are written
-as text, which are looked for by reading the file as what they would have to be.
+A file is text when all of it is UTF-8 without control characters. JSON and chat templates have rules to be held to.
+Everything else (licences, word lists, prose) is a program for some interpreter or another, so it is never called clean:
+it is `Outcome.TEXT`, or blocked where it is seen to be a program.
 """
 
 from __future__ import annotations
 
-import ast
 import codecs
-import json
 import re
-import warnings
-from collections.abc import Callable, Iterator
 
-import msgspec
-
-from rung.models.scan import pickles
 from rung.models.scan.content import PIECE, Content
-from rung.models.scan.report import Finding, Seen
+from rung.models.scan.jsontext import look_at_json
+from rung.models.scan.programs import more_than_a_template, program
+from rung.models.scan.report import Finding, Seen, Tell
+from rung.models.scan.template import MOST_BYTES as MOST_TEMPLATE
 from rung.models.scan.template import check_template, template_notes
 
 MOST_BYTES = 48 * 1024 * 1024
 """Longest text that is looked at; the longest tokenizers in JSON have 35 MB."""
-_PARSED_WHOLE = 4 * 1024 * 1024
-"""Longest JSON that is made into objects; of a longer one only the outermost names are."""
-_CONTROL = re.compile("[\0-\x08\x0e-\x1f]")
-_MARKUP = re.compile(r"\s*<(?:!doctype|html|head|body|script|svg|\?xml|\?php)\b", re.IGNORECASE)
-_JSON_START = re.compile(rb'\s*(?:\{\s*["}]|\[\s*(?:[\[{"\]]|-?[0-9]))')
-_TEMPLATE_CODE = re.compile(r"\{%.+?%\}|\{\{.+?\}\}", re.DOTALL)
-_TEMPLATE_START = re.compile(r"\s*\{[%{#]")
+_CONTROL = bytes([*range(9), *range(14, 32)])
+_TEMPLATE_START = re.compile(rb"\s*\{[%{#]")
 _NO_TEMPLATE = frozenset({"template-syntax", "template-undecidable", "template-size"})
-_LFS = "version https://git-lfs.github.com/spec/"
-_YAML_CODE = "!!python/"
-_DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-_RUNS = (ast.Call, ast.Import, ast.ImportFrom, ast.With, *_DEFINES)
-_MAY_RUN = re.compile(
-    r"\(|(?:^|[;:])[ \t]*(?:import|from|class|with|async)[ \t\\]+[\w.\\]", re.MULTILINE
-)
-"""What some line of a program has that does something; lists of words, which Python takes long to parse, do not."""
-_NAME = "chat_template"
-
-Tell = Callable[[Seen], None]
-
-
-class _Outermost(msgspec.Struct):
-    """What is looked for in a JSON object that is too long to be made into objects."""
-
-    chat_template: str | dict[str, str] | list[dict[str, str]] | None = None
+_LFS = b"version https://git-lfs.github.com/spec/"
 
 
 def look_at_text(content: Content, tell: Tell) -> Seen | None:
@@ -67,9 +43,8 @@ def look_at_text(content: Content, tell: Tell) -> Seen | None:
     data = content.at(0, content.size)
     if not _is_text(data, whole=True):
         return None
-    if _JSON_START.match(data):
-        return _json(data, tell)
-    return _other_text(data, tell)
+    data = data.removeprefix(codecs.BOM_UTF8)
+    return look_at_json(data, tell) or _other_text(data, tell)
 
 
 def _is_text(data: bytes, *, whole: bool) -> bool:
@@ -78,118 +53,40 @@ def _is_text(data: bytes, *, whole: bool) -> bool:
     try:
         for start in range(0, len(data), PIECE):
             last = whole and start + PIECE >= len(data)
-            if _CONTROL.search(decoder.decode(data[start : start + PIECE], final=last)):
+            piece = data[start : start + PIECE]
+            decoder.decode(piece, final=last)
+            if len(piece.translate(None, _CONTROL)) < len(piece):
                 return False
     except UnicodeDecodeError:
         return False
     return True
 
 
-def _json(data: bytes, tell: Tell) -> Seen:
-    lines = False
-    try:
-        msgspec.json.decode(data, type=msgspec.Raw)
-    except (msgspec.DecodeError, RecursionError) as error:
-        lines = _is_lines(data)
-        if not lines:
-            what = f"begins as JSON and is none: {error}"
-            return Seen("JSON", (Finding("json-invalid", f"the file {what}", "text"),))
-    found: list[Finding] = []
-    notes: list[str] = []
-    try:
-        templates = [] if lines else list(_json_templates(data))
-    except (RecursionError, ValueError) as error:  # msgspec's errors are ValueErrors, too
-        what = f"its chat template cannot be read: {error}"
-        return Seen("JSON", (Finding("json-invalid", what, _NAME),))
-    for text in templates:
-        notes += template_notes(text)
-        tell(Seen("JSON", tuple(found), tuple(notes)))
-        found += check_template(text, _NAME)
-    if b'"auto_map"' in data:
-        notes.append("it names Python code of its repository (auto_map), which Rung never runs")
-    return Seen("JSON lines" if lines else "JSON", tuple(found), tuple(notes))
-
-
-def _is_lines(data: bytes) -> bool:
-    try:
-        return len(msgspec.json.Decoder(msgspec.Raw).decode_lines(data)) > 1
-    except (msgspec.DecodeError, RecursionError):
-        return False
-
-
-def _json_templates(data: bytes) -> Iterator[str]:
-    """Every text under `chat_template`, wherever it stands and however often."""
-    if len(data) > _PARSED_WHOLE:
-        if data.lstrip().startswith(b"{"):
-            said = msgspec.json.decode(data, type=_Outermost).chat_template
-            yield from _texts(said)
-        return
-    found: list[str] = []
-
-    def collect(pairs: list[tuple[str, object]]) -> dict[str, str]:
-        for key, value in pairs:
-            if key == _NAME or (key == "template" and _TEMPLATE_CODE.search(str(value))):
-                found.extend(_texts(value))
-        return {key: value for key, value in pairs if key != "template" and isinstance(value, str)}
-
-    json.loads(data, object_pairs_hook=collect, parse_int=float)
-    yield from found
-
-
-def _texts(value: object) -> Iterator[str]:
-    """The templates in `chat_template`: one text, or some by name."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        yield from (text for text in value.values() if isinstance(text, str))
-    elif isinstance(value, list):
-        for item in value:
-            if isinstance(item, dict) and isinstance(text := item.get("template"), str):
-                yield text
-
-
 def _other_text(data: bytes, tell: Tell) -> Seen:
-    walk = pickles.walk(data[: pickles.MOST_BYTES])
-    if walk.certain or (walk.names and walk.problem is None):
-        return Seen(f"pickle (protocol {walk.protocol})", pickles.findings((walk,)))
-    text = data.decode().removeprefix("\ufeff")
-    tell(Seen("text"))
-    notes = ["a pointer of Git LFS in place of a file"] if text.startswith(_LFS) else []
-    whole = _TEMPLATE_START.match(text) is not None
-    found = [] if whole else list(_programs(text))
-    if found or not (whole or _TEMPLATE_CODE.search(text)):
-        return Seen("text", tuple(found), tuple(notes))
-    notes += template_notes(text)
+    if _TEMPLATE_START.match(data):
+        return _template(data, tell)
+    tell(Seen("text", prose=True))
+    notes = ["a pointer of Git LFS in place of a file"] if data.startswith(_LFS) else []
+    found = list(program(data))
+    if found or len(data) > MOST_TEMPLATE or not (b"{{" in data or b"{%" in data):
+        return Seen("text", tuple(found), tuple(notes), prose=True)
+    text = data.decode()
     for each in check_template(text):
-        if whole or each.rule not in _NO_TEMPLATE:
+        if each.rule not in _NO_TEMPLATE:
             found.append(each)
         else:  # a text about templates
             notes.append(f"as a chat template it could not be used: {each.what}")
-    return Seen("chat template" if whole else "text", tuple(found), tuple(notes))
+    notes += template_notes(text)
+    return Seen("text", tuple(found), tuple(notes), prose=True)
 
 
-def _programs(text: str) -> Iterator[Finding]:
-    if match := _MARKUP.match(text):
-        yield Finding("markup", f"a page or document with markup: {match[0].strip()}", "byte 0")
-    if _YAML_CODE in text:
-        yield Finding("yaml-code", "YAML that makes Python objects when it is loaded", _YAML_CODE)
-    yield from _python(text)
-
-
-def _python(text: str) -> Iterator[Finding]:
-    """Whether Python would run a text; most texts are none of Python's after a line or two."""
-    if not _MAY_RUN.search(text):
-        return
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(text)
-    except (SyntaxError, ValueError):
-        return
-    except (RecursionError, MemoryError):
-        yield Finding("undecidable", "a text that takes too much memory to parse", "text")
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, _RUNS):
-            yield Finding("python-source", "a Python program", f"line {getattr(node, 'lineno', 1)}")
-            return
+def _template(data: bytes, tell: Tell) -> Seen:
+    """A text that begins as a chat template does, and has to be one."""
+    if len(data) > MOST_TEMPLATE:
+        what = f"a chat template of {len(data):,} bytes"
+        return Seen("chat template", (Finding("template-size", what, "size"),))
+    text = data.decode()
+    found = tuple(more_than_a_template(text))
+    tell(Seen("chat template", found))
+    found += check_template(text)
+    return Seen("chat template", found, template_notes(text))

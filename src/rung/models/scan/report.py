@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 
 import msgspec
 
@@ -12,9 +13,14 @@ _MOST_CHARS = 300
 
 
 class Outcome(enum.StrEnum):
-    """Whether a file may be loaded; what cannot be decided is blocked."""
+    """Whether a file may be loaded; what cannot be decided is blocked.
+
+    `TEXT` is neither: prose, lists, or a program that nobody recognised. Nothing of Rung loads or runs it, and nothing
+    is promised of it.
+    """
 
     CLEAN = "clean"
+    TEXT = "text"
     BLOCKED = "blocked"
 
 
@@ -37,11 +43,24 @@ class Seen(msgspec.Struct, frozen=True):
 
     Attributes:
         format, findings, notes: as in a `Report`.
+        prose: whether it is text of no format, which is never called clean.
     """
 
     format: str
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    prose: bool = False
+
+    @property
+    def outcome(self) -> Outcome:
+        """What follows from that."""
+        if self.findings:
+            return Outcome.BLOCKED
+        return Outcome.TEXT if self.prose else Outcome.CLEAN
+
+
+Tell = Callable[[Seen], None]
+"""Takes what was found so far, before a step that may end the process."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,8 +70,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         name: the file, as it was asked for.
         format: what its content is, in words: `GGUF`, `PyTorch archive (zip)`, `unknown`.
         size: in bytes.
-        outcome: clean, or blocked.
-        findings: why it is blocked, what was found before what could not be read; empty when it is clean.
+        outcome: clean, blocked, or text that is never loaded.
+        findings: why it is blocked, what was found before what could not be read; empty when it is not.
         notes: what a reader may want to know and what blocks nothing.
     """
 
@@ -66,6 +85,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def verdict(self) -> str:
         """The outcome and its first reason: `clean`, `blocked: the pickle calls os.getcwd (byte 24)`."""
+        if self.outcome is Outcome.TEXT:
+            return "text, which nothing here loads and nothing is promised of"
         if not self.findings:
             return self.outcome.value
         first = self.findings[0]

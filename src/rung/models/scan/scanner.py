@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from rung.models.bounded import facts_of
-from rung.models.scan.child import STEPS_S, WALL_S, Job, Line
+from rung.models.scan.child import WALL_S, Job, Line
 from rung.models.scan.folder import Entry, entries
 from rung.models.scan.report import MOST_FINDINGS, Finding, Outcome, Report, Seen, shown
 
@@ -27,7 +27,11 @@ _BATCH = 64  # files for one child
 _SPARE_S = 5.0  # beyond the child's own limit, after which it hangs in the system
 _MOST_SAID = 16 * 1024 * 1024
 _LIBRARY_PATHS = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-_PROGRAM = "rung.models.scan.child"
+_PROGRAM = (
+    "import sys; sys.path.append(sys.argv[1]); from rung.models.scan.child import main; main()"
+)
+"""Isolated, Python looks at no environment; Rung may have been found by it."""
+_PACKAGES = Path(__file__).resolve().parents[3]
 
 
 class _Heard(msgspec.Struct, frozen=True):
@@ -63,17 +67,23 @@ def scan_path(path: Path, *, pinned: Collection[Path] = ()) -> tuple[Report, ...
 
     Args:
         path: the file or folder.
-        pinned: absolute paths of files whose digests are known, and which may therefore be links to elsewhere.
+        pinned: paths, resolved but for the last part, of files whose digests are known, and which may therefore be
+            links to elsewhere.
 
     Raises:
         ModelError: there is no such file or folder.
     """
     if not path.is_dir():
         return (scan_file(path),)
-    found = entries(path, pinned)
+    return tuple(report for _, report in scan_folder(path, pinned=pinned))
+
+
+def scan_folder(folder: Path, *, pinned: Collection[Path] = ()) -> tuple[tuple[Path, Report], ...]:
+    """The same for a folder, each file's path beside its report, in which its name may be shortened."""
+    found = entries(folder, pinned)
     readable = [entry.path for entry in found if entry.readable]
     lines = dict(zip(readable, _lines(readable), strict=True))
-    return tuple(_of_entry(entry, lines.get(entry.path)) for entry in found)
+    return tuple((entry.path, _of_entry(entry, lines.get(entry.path))) for entry in found)
 
 
 def _check_there(path: Path) -> None:
@@ -100,7 +110,7 @@ def _report(line: Line, name: str, before: Sequence[Finding]) -> Report:
         name=shown(name),
         format=line.seen.format,
         size=line.size,
-        outcome=Outcome.BLOCKED if found else Outcome.CLEAN,
+        outcome=Outcome.BLOCKED if found else line.seen.outcome,
         findings=found[:MOST_FINDINGS],
         notes=notes,
     )
@@ -131,7 +141,7 @@ def _asked(batch: Sequence[Path]) -> _Heard:
     job = Job(tuple(os.fsencode(path.absolute()) for path in batch))
     try:
         child = subprocess.Popen(  # noqa: S603  # our own interpreter and program
-            [sys.executable, "-I", "-m", _PROGRAM],
+            [sys.executable, "-I", "-c", _PROGRAM, str(_PACKAGES)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -186,8 +196,8 @@ def _decoded(said: bytes) -> list[Line]:
 
 
 def _ending(code: int) -> str:
-    if code == -signal.SIGVTALRM:
-        return f"rendering or parsing it took more than {STEPS_S:g} s of CPU time"
+    if code in (-signal.SIGPROF, -signal.SIGXCPU):
+        return "looking at it took more time than any model's file takes"
     if code == -signal.SIGALRM:
         return f"looking at it took longer than {WALL_S:g} s"
     if code < 0:

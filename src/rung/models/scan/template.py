@@ -1,7 +1,9 @@
 """Chat templates, which are programs that come with a model: rendered with little fuel on a few conversations.
 
 A template is blocked for what it does (runs away, writes without end, reads other files, reaches for Python's own
-attributes) or because nobody can say what it does (it renders none of the conversations). Words are never a reason:
+attributes, or for names that it puts together) or because nobody can say what it does (it renders none of the
+conversations). The engine's templates have no such attributes; whoever else loads the file may. Names can be hidden in
+more ways than are known here. Words are never a reason:
 what a template says to a model can only be compared with the pinned one (`template_diff`). Called in the scanner's
 child, because some of what hostile templates do ends the process.
 """
@@ -14,7 +16,7 @@ import difflib
 import itertools
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rung.models.scan.report import Finding, shown
 
@@ -32,11 +34,19 @@ _MOST_NOTES = 8
 
 # The mark around assistant turns in templates for training; the text between is rendered as it stands.
 _GENERATION = re.compile(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")
-_CODE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+_OPENS = re.compile(r"\{\{|\{%")
+_CLOSES = {"{{": "}}", "{%": "%}"}
 _COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
 _OTHER_FILE = re.compile(r"\{%[-+]?\s*(include|import|from|extends)\b")
 _PYTHON_ATTRIBUTE = re.compile(
-    r"""\.\s*__\w+__ | ['"]__\w+__['"]\s*[\])] | \\x5f | \\u005f | ['"]__\w*['"]\s*[~+] | [~+]\s*['"]\w*__['"]""",
+    r"""\b__\w+__\b                            # a name, wherever it stands
+    | ['"]_\w*_['"]                            # a text like one, whatever is done with it
+    | ['"]__\w*['"]\s*[~+] | [~+]\s*['"]\w*__['"]
+    | \\x5f | \\u005f | \\137
+    | \|\s*attr\s*\(\s*(?!['"][a-zA-Z]\w*['"]\s*[,)])  # an attribute whose name is made on the way
+    | [\w)\]'"]\s*\[\s*['"][^'"]*['"]\s*[|~+*%.]       # an index that is
+    | [\w)\]'"]\s*\[\s*\[
+    | ['"]_+['"]\s*[*%] | format\s*\([^)]*['"]_+['"]""",
     re.VERBOSE | re.IGNORECASE,
 )
 _URL = re.compile(r"https?://[^\s'\"<>{}]{4,200}")
@@ -96,7 +106,12 @@ def check_template(text: str, where: str = "chat template") -> tuple[Finding, ..
 
 
 def template_notes(text: str) -> tuple[str, ...]:
-    """What a reader of a template may want to look at: addresses, hidden characters, answers that hang on words."""
+    """What a reader of a template may want to look at: addresses, hidden characters, answers that hang on words.
+
+    Of a text that is too long to be a template nothing is said.
+    """
+    if len(text) > MOST_BYTES:
+        return ()
     notes = [f"the chat template holds the address {shown(url, 120)}" for url in _found(_URL, text)]
     hidden = sorted({letter for letter in text if unicodedata.category(letter) == "Cf"})
     if hidden:
@@ -144,17 +159,31 @@ def _found(pattern: re.Pattern[str], text: str) -> list[str]:
 
 def _reaching_out(text: str, where: str) -> list[Finding]:
     """What stands in a template though none of the probes may reach it."""
-    code = _COMMENT.sub("", text)
+    closed = (
+        text.rfind("#}") + 2 if "#}" in text else 0
+    )  # behind it, looking for an end takes too long
+    code = _COMMENT.sub("", text[:closed]) + text[closed:]
     found = []
     if match := _OTHER_FILE.search(code):
         what = f"a chat template that reads another file with {match[1]!r}"
         found.append(Finding("template-include", what, where))
-    for each in _CODE.finditer(code):
-        if match := _PYTHON_ATTRIBUTE.search(each[0]):
-            what = f"a chat template that reaches for Python's own attributes: {shown(each[0], 80)}"
+    for each in _code(code):
+        if _PYTHON_ATTRIBUTE.search(each):
+            what = f"a chat template that reaches for Python's own attributes: {shown(each, 80)}"
             found.append(Finding("template-attribute", what, where))
             break
     return found
+
+
+def _code(text: str) -> Iterator[str]:
+    """What stands in braces; all the rest where they are not closed."""
+    at = 0
+    for match in _OPENS.finditer(text):
+        if match.start() < at:
+            continue
+        end = text.find(_CLOSES[match[0]], match.end())
+        at = end + 2 if end >= 0 else len(text)
+        yield text[match.start() : at]
 
 
 def _probed(text: str, where: str) -> Finding | None:

@@ -1,30 +1,29 @@
 """GGUF and safetensors files: their headers read strictly, and nothing hidden around what the headers account for.
 
 The headers' own rules are in `models.header`, `models.sanity` and `models.safetensors`; here they become findings, and
-what those leave out is looked at: padding, chat templates, and archives that a file ends in.
+what those leave out is looked at: padding, chat templates, and what else the same bytes are (`foreign`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from rung.errors import ModelError
 from rung.models.header import Header, header_from
 from rung.models.safetensors import read_safetensors
 from rung.models.sanity import oddities, repeated_tokens
-from rung.models.scan.archives import zip_findings, zip_listing
 from rung.models.scan.content import Content
+from rung.models.scan.foreign import foreign
 from rung.models.scan.pickles import findings as pickle_findings
 from rung.models.scan.pickles import pickles_in
-from rung.models.scan.report import Finding, Seen, shown
+from rung.models.scan.report import Finding, Seen, Tell, shown
 from rung.models.scan.template import check_template, template_notes
 
 VOCABULARY = "GGUF without tensors (a vocabulary)"
 TEMPLATE = "tokenizer.chat_template"
 _SAFETENSORS_BYTES = 8  # of the header's length, before its opening brace
 _LONGEST_HEADER = 100_000_000  # that the format allows
-
-Tell = Callable[[Seen], None]
+_MOST_TEMPLATES = 32  # in one file; those that are published have one to four
 
 
 def look_at_gguf(content: Content, tell: Tell) -> Seen:
@@ -34,7 +33,8 @@ def look_at_gguf(content: Content, tell: Tell) -> Seen:
         content: the file.
         tell: is given what was found before a step that may end the process.
     """
-    hidden = _behind(content)
+    hidden = foreign(content)
+    tell(Seen("GGUF", hidden))
     try:
         header = header_from("", content.size, content.reader())
         repeated = repeated_tokens(content.path, header)
@@ -56,10 +56,15 @@ def look_at_gguf(content: Content, tell: Tell) -> Seen:
             else:
                 notes.append(f"it has {odd.what}")
     templates = list(_templates(header))
-    for key, text in templates:
-        notes += template_notes(text)
+    if len(templates) > _MOST_TEMPLATES:
+        what = (
+            f"{len(templates):,} chat templates, more than the {_MOST_TEMPLATES} that are looked at"
+        )
+        found.append(Finding("template-count", what, TEMPLATE))
+    for key, text in templates[:_MOST_TEMPLATES]:
         tell(Seen("GGUF", tuple(found), tuple(notes)))
         found += check_template(text, key)
+        notes += template_notes(text)
     kind = "GGUF" if header.tensors else VOCABULARY
     return Seen(kind, tuple(found), tuple(notes))
 
@@ -70,9 +75,10 @@ def like_safetensors(content: Content) -> bool:
     return 0 < length <= _LONGEST_HEADER and content.head[_SAFETENSORS_BYTES:][:1] in (b"{", b" ")
 
 
-def look_at_safetensors(content: Content) -> Seen:
-    """Look at a file that begins as safetensors do."""
-    hidden = _behind(content)
+def look_at_safetensors(content: Content, tell: Tell) -> Seen:
+    """Look at a file that begins as safetensors do; `tell` as above."""
+    hidden = foreign(content)
+    tell(Seen("safetensors", hidden))
     try:
         header = read_safetensors(content.path)
     except ModelError as error:
@@ -87,15 +93,6 @@ def _unreadable(rule: str, error: ModelError) -> Finding:
     """A reader's refusal, without the name that it was given for the file."""
     what = error.message.split("' ", 1)[-1].removeprefix("the model file ")
     return Finding(rule, f"the file {shown(what)}", "header")
-
-
-def _behind(content: Content) -> tuple[Finding, ...]:
-    """The zip archive that a file of another kind ends in."""
-    listing = zip_listing(content)
-    if listing is None:
-        return ()
-    what = "a zip archive at the end of a file of another kind"
-    return (Finding("polyglot", what, f"byte {listing.at:,}"), *zip_findings(content, listing))
 
 
 def _in_the_way(content: Content) -> tuple[Finding, ...]:
