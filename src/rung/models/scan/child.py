@@ -25,11 +25,11 @@ MEMORY = 144 * 1024 * 1024
 """Bytes of address space, which is more than it ever needs of memory."""
 WALL_S = 10.0
 """For one file, most of which can only be waiting for a disk."""
-LEAST_CPU_S = 0.7
+LEAST_CPU_S = 0.6
 """CPU seconds for one file, from its first byte on; up to twice as much for one of `_LARGE` bytes and more, because the
 longest headers and tokenizers take half a second."""
 _LARGE = 32 * 1024 * 1024
-_STARTS = 6
+_STARTS = 5
 """On a slow machine a file may take as long as starting this process so many times."""
 _DESCRIPTORS = 64
 

@@ -91,16 +91,18 @@ class _Machine:
 
     def step(self, opcode: Opcode, argument: tuple[bytes, ...], at: int) -> str | None:
         """Take an opcode; the reason why an unpickler would have given up at it."""
-        if not self._moved(opcode):
-            return f"{opcode.name} at byte {at:,} finds too little on the stack"
         name = opcode.name
+        if name in _NAMES:  # imported before the stack is looked at
+            module = argument[0].decode(errors="replace")
+            if not _IDENTIFIER.fullmatch(module):
+                return f"{name} at byte {at:,} names no module: {shown(module, 40)!r}"
+            self.imports = True
+            self._name(f"{module}.{argument[1].decode(errors='replace')}", at)
+        if not self._moved(opcode):
+            return f"{name} at byte {at:,} finds too little on the stack"
         self._remember(name, argument)
         self.calls |= name in _CALLS
-        if name in _NAMES:
-            module = argument[0].decode(errors="replace")
-            self.imports |= _IDENTIFIER.fullmatch(module) is not None
-            self._name(f"{module}.{argument[1].decode(errors='replace')}", at)
-        elif name == "STACK_GLOBAL":
+        if name == "STACK_GLOBAL":
             self.imports = True
             text = b".".join(self._recent[-2:]).decode(errors="replace")
             self._name(text or "a name that is made on the way", at)
