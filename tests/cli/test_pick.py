@@ -133,6 +133,7 @@ def test_nothing_that_will_do_is_a_no() -> None:
         ("--task sing", "sing"),
         ("--task chat --languages german", "'german' is not a two-letter language code"),
         ("--task chat --context 0", "is not a number of tokens"),
+        ("--task chat --ram 16GB", "give it without a unit"),
         ("--task chat --ram nan", "'nan' is not a finite number"),
         ("--task chat --min-tps inf", "'inf' is not a finite number"),
         ("--task chat --on toaster", "no profile of a machine named 'toaster'"),
@@ -170,7 +171,7 @@ def test_recalled_sizes_and_assumed_machines_are_marked() -> None:
     """A tilde, and what was assumed of the machine."""
     text = pick("--task", "chat", "--ram", "4").stdout
     assert "~" in text
-    assert "taken to be like laptop-8gb" in text
+    assert "GiB are left to its system" in text
     rough = {
         item["name"]: item["size_recalled"]
         for item in picked("--task", "chat", "--ram", "64")["ranked"]
@@ -183,3 +184,15 @@ def test_models_of_like_size_are_ranked_by_age() -> None:
     """Qwen3-8B is newer than gemma-2-9b, which is larger by an eighth."""
     names = [item["name"] for item in picked("--task", "classify", "--ram", "64")["ranked"]]
     assert names.index("Qwen3-8B") < names.index("gemma-2-9b-it")
+
+
+def test_a_machine_too_small_for_four_bits_is_told_what_three_cost() -> None:
+    """The caution stands under the table, not in the facts for machines alone."""
+    assert "evaluate on yours" in pick("--task", "chat", "--ram", "4").stdout
+
+
+def test_one_model_needs_no_reasons() -> None:
+    """There is nothing that it stands before."""
+    text = pick("--task", "chat", "--ram", "1").stdout
+    assert "SmolLM2" in text
+    assert "why in this order" not in text

@@ -55,7 +55,11 @@ class Number(click.FloatRange):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """The number."""
-        found = float(super().convert(value, param, ctx))
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            self.fail(f"{value!r} is not a number; give it without a unit, such as 16", param, ctx)
+        found = float(super().convert(number, param, ctx))
         if not math.isfinite(found):
             self.fail(f"{value!r} is not a finite number", param, ctx)
         return found

@@ -20,12 +20,14 @@ from rung.models.catalog.benchmarks import (
 )
 from rung.models.catalog.candidates import Candidate, Excluded, Wishes
 from rung.models.catalog.entries import Catalog, Entry, Score
-from rung.models.catalog.quantisation import USUAL, WHY_STOP, WHY_USUAL
+from rung.models.catalog.quantisation import USUAL, WHY_SMALLER, WHY_STOP, WHY_USUAL
 from rung.models.catalog.ranking import Ranked
 from rung.models.hardware.machine import Machine
 from rung.quantities import counted
 
 _SHOWN = 8
+_SLOW = 5
+"""Tokens a second that a reader would call slow."""
 _GIB = 1024**3
 _WIDTH = 140
 
@@ -55,10 +57,10 @@ def describe(
             "",
             _table(shown, wishes),
             *_marks(shown, machine),
-            "",
-            "why in this order (by size and age where no harness has taken both)",
-            *_reasons(shown),
         ]
+        if len(ranked) > 1:
+            lines += ["", "why in this order (by size and age where no harness has taken both)"]
+        lines += _reasons(shown)
         if len(shown) < len(ranked):
             lines.append(f"  and {len(ranked) - len(shown)} more: --all shows them")
         lines += [
@@ -179,13 +181,13 @@ def _marks(shown: Sequence[Ranked], machine: Machine) -> list[str]:
         lines.append(
             "~ the file's size is recalled or worked out: rung fit reads the real one from its header"
         )
-    if not machine.detected:
-        lines += [f"machine: {note}" for note in machine.notes if _is_assumed(note)]
+    lines += [f"machine: {note}" for note in machine.assumptions]
+    if any(item.candidate.choice.name != USUAL for item in shown):
+        lines.append(f"Q3_K_M: {WHY_SMALLER.removeprefix('Q3_K_M ')}")
+    speed = shown[0].candidate.estimate.speed
+    if speed is not None and speed.high < _SLOW:
+        lines.append(f"the first ones write slowly here: --min-tps {_SLOW} leaves such out")
     return lines
-
-
-def _is_assumed(note: str) -> bool:
-    return any(word in note for word in ("assumed", "recalled", "taken to be"))
 
 
 def _speed(candidate: Candidate) -> str:

@@ -27,5 +27,8 @@ def machine_with(ram: float) -> Machine:
         name=f"a machine with {ram:g} GiB",
         devices=(host,),
         detected=False,
-        notes=(f"taken to be like {like.name}", *like.notes),
+        notes=(
+            f"{(total - left) / _GIB:.1f} GiB are left to its system and it reads"
+            f" {(like.host.bandwidth or 0) / 1e9:.0f} GB/s, much as {like.name} (assumed)",
+        ),
     )
