@@ -171,6 +171,31 @@ def test_what_the_engine_measured_here_takes_the_place_of_rules(models: Path) ->
         assert "measured here on 2026-11-02" not in fit(*words, *other).output
 
 
+def test_a_speed_that_was_measured_here_takes_the_place_of_the_rules(models: Path) -> None:
+    """Of writing and of reading prompts; until then it says what measures the second."""
+    path = models / "tiny.gguf"
+    words = (path, "--ctx", 1024, "--gpu-layers", 0)
+    assert "a rung run with these settings" in fit(*words).output
+    assert "rung run" not in fit(*words, "--on", "laptop-8gb").output
+    build = engine_build()
+    assert build is not None
+    measured = Measured(
+        engine=build,
+        backend="cpu",
+        tokens_per_s=61.0,
+        prompt_tokens_per_s=432.0,
+        at="2026-11-02T10:00:00Z",
+    )
+    run = run_of(ModelParameters(path=str(path), context=1024, slots=1), Role.SERVER)
+    assert Measurements().record(model_key(*read_model(path)), run, measured)
+    speed = facts(*words)["estimate"]["speed"]
+    assert (speed["tokens_per_s"], speed["tag"], speed["band"]) == (61.0, "measured", 0.0)
+    assert 0 < speed["full_tokens_per_s"] < 61
+    told = {line.split()[0]: line for line in fit(*words).output.splitlines() if line.strip()}
+    assert "61   measured  tokens a second, " in told["speed"]
+    assert "432   measured" in told["prompts"]
+
+
 def test_the_starter_is_a_model_too() -> None:
     """By its name, as everywhere."""
     found = facts("starter", "--on", "laptop-8gb")

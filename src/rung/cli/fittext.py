@@ -10,6 +10,7 @@ from rung.models.fit.remedies import Remedy
 from rung.models.fit.run import Run
 from rung.models.fit.speed import Speed
 from rung.models.fit.sweep import Row
+from rung.models.fit.tags import Tag
 from rung.models.fit.verdict import Verdict
 from rung.models.hardware.machine import DeviceKind, Machine
 from rung.quantities import counted
@@ -47,8 +48,7 @@ def described(
     for budget in answer.budgets:
         lines += [*_device(answer, budget, evidence), ""]
     if answer.speed is not None:
-        lines += [_line("speed", _span(answer.speed), "rule", _speed_note(answer.speed))]
-        lines += [_line("prompts", "", "unknown", "how fast they are read is known once measured")]
+        lines += _speeds(answer.speed, here=machine.detected)
     lines += [f"  note: {note}" for note in (*answer.notes, *beside, *machine.assumptions)]
     if machine.detected and answer.layers_on_card:
         lines.append(
@@ -131,8 +131,18 @@ def _why(part: Part, evidence: str) -> str:
     return f"low confidence: {note}".rstrip(": ") if part.amount.low_confidence else note
 
 
-def _span(speed: Speed) -> str:
-    return f"{_number(speed.low)}–{_number(speed.high)}"
+def _speeds(speed: Speed, *, here: bool) -> Iterator[str]:
+    """How fast it writes and reads, or how the second is to be known."""
+    span = f"{_number(speed.low)}–{_number(speed.high)}" if speed.band else _number(speed.low)
+    yield _line("speed", span, speed.tag, _speed_note(speed))
+    if speed.prompt_tokens_per_s is not None:
+        fast = _number(speed.prompt_tokens_per_s)
+        yield _line("prompts", fast, Tag.MEASURED, "tokens a second are read, at the fastest here")
+        return
+    how = "no rule says how fast they are read"
+    if here:
+        how += "; a rung run with these settings and a prompt of 128 tokens or more measures it"
+    yield _line("prompts", "", Tag.UNKNOWN, how)
 
 
 def _number(value: float) -> str:
@@ -141,7 +151,8 @@ def _number(value: float) -> str:
 
 def _speed_note(speed: Speed) -> str:
     full = _number(speed.full_tokens_per_s)
-    return f"tokens a second ±{speed.band:.0%}, {full} with a full context; {speed.basis}"
+    band = f" ±{speed.band:.0%}" if speed.band else ""
+    return f"tokens a second{band}, {full} with a full context; {speed.basis}"
 
 
 def _helping(remedies: Sequence[Remedy]) -> Iterator[str]:

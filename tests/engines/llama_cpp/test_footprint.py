@@ -10,6 +10,7 @@ from supervised import ask, parameters, pid_of, run
 
 from gguf_models import tiny_model
 from rung.config import FlashAttention, KvType
+from rung.engines.llama_cpp.answer import Timings
 from rung.engines.llama_cpp.build import engine_build
 from rung.engines.llama_cpp.footprint import Footprint, run_of
 from rung.engines.llama_cpp.observation import peak_rss
@@ -104,6 +105,34 @@ def test_a_child_takes_no_more_than_was_thought(tiny: Path, tmp_path: Path) -> N
     assert found.cache == {"CPU": 2 * MIB}
     again = Footprint(read_model(tiny), asked, measurements=kept)
     assert peak <= again.needed < thought  # the process is known, too
+
+
+def test_the_fastest_answer_that_was_alone_is_kept(tiny: Path, tmp_path: Path) -> None:
+    """By the child's clock; short answers and those beside others say nothing."""
+    asked, kept = parameters(tiny), Measurements(tmp_path)
+
+    async def scene() -> None:
+        made = Supervisor(asked, Role.SERVER, measurements=kept)
+        async with made.lease() as lease:
+            made.answered_in(
+                lease, Timings(prompt_n=128, prompt_ms=640, predicted_n=17, predicted_ms=200)
+            )
+            made.answered_in(
+                lease, Timings(prompt_n=300, prompt_ms=9000, predicted_n=33, predicted_ms=900)
+            )
+            made.answered_in(
+                lease, Timings(prompt_n=9, prompt_ms=0.1, predicted_n=8, predicted_ms=0.1)
+            )
+            async with made.lease() as other:
+                fast = Timings(prompt_n=999, prompt_ms=1, predicted_n=999, predicted_ms=1)
+                made.answered_in(other, fast)
+        await made.aclose()
+
+    run(scene())
+    made = Footprint(read_model(tiny), asked)
+    found = kept.find(made.key, made.run, build())
+    assert found is not None
+    assert (found.tokens_per_s, found.prompt_tokens_per_s) == (80.0, 200.0)
 
 
 def test_a_scorer_is_measured_as_such(tiny: Path, tmp_path: Path) -> None:

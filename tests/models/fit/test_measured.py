@@ -56,6 +56,16 @@ def test_what_was_kept_is_found(kept: Measurements) -> None:
     assert kept.find("model", RUN, ENGINE, role=SCORER) is None
 
 
+def test_the_highest_speeds_stay(kept: Measurements) -> None:
+    """A slow day does not hide a fast one, nor an answer without a figure any."""
+    for writing, reading in ((60.0, None), (25.0, 400.0), (None, None)):
+        figures = {"tokens_per_s": writing, "prompt_tokens_per_s": reading}
+        assert kept.record("model", RUN, msgspec.structs.replace(MEASURED, **figures))
+    found = kept.find("model", RUN, ENGINE)
+    assert found is not None
+    assert (found.tokens_per_s, found.prompt_tokens_per_s) == (60.0, 400.0)
+
+
 def test_the_largest_peak_stays(kept: Measurements) -> None:
     """A short visit of a model does not hide what a long one took."""
     kept.record("model", RUN, MEASURED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,8 +35,8 @@ def test_this_machine_has_the_memory_that_the_system_tells_of() -> None:
     assert machine.host.bandwidth is None or machine.host.kind is DeviceKind.UNIFIED
 
 
-def test_bandwidth_is_measured_once_and_kept() -> None:
-    """The second asking reads what the first one wrote, and so does detection."""
+def test_bandwidth_is_measured_and_kept() -> None:
+    """With little memory the second asking reads what the first one wrote, and so does detection."""
     assert stored_bandwidth() is None
     first = measured_bandwidth(GIB)
     assert 1e8 < first.rate < 1e13
@@ -44,6 +45,23 @@ def test_bandwidth_is_measured_once_and_kept() -> None:
     if machine.host.kind is DeviceKind.HOST:
         assert machine.host.bandwidth == first.rate
         assert any("measured here" in note for note in machine.notes)
+
+
+@pytest.mark.parametrize(
+    ("age", "rate", "kept"),
+    [(1, 1e15, True), (1, 1.0, False), (8, 1e15, False), (-8, 1e15, False)],
+)
+def test_the_best_bandwidth_of_a_week_counts(
+    tmp_path: Path, age: float, rate: float, *, kept: bool
+) -> None:
+    """What a busy moment measured is mended by the next asking, what is old is measured again."""
+    measured = measured_bandwidth(GIB)
+    place = tmp_path / "home" / "bandwidth.json"
+    at = (datetime.now(UTC) - timedelta(days=age)).isoformat(timespec="seconds")
+    place.write_text(json.dumps({"rate": rate, "at": at, "machine": measured.machine}))
+    again = measured_bandwidth(2 * GIB)
+    assert (again.rate == rate) is kept
+    assert stored_bandwidth() == again
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,15 @@ class Decoding(msgspec.Struct, frozen=True):
     logit_bias: tuple[Bias, ...] = ()
 
 
+class Timings(msgspec.Struct, frozen=True):
+    """How long an answer took, as the child's own clock has it; tokens, and milliseconds."""
+
+    prompt_n: int = 0
+    prompt_ms: float = 0.0
+    predicted_n: int = 0
+    predicted_ms: float = 0.0
+
+
 class Event(msgspec.Struct, frozen=True):
     """One event of a stream; the last one has `stop`."""
 
@@ -74,6 +83,7 @@ class Event(msgspec.Struct, frozen=True):
     stop_type: str = ""
     truncated: bool = False
     generation_settings: Decoding = Decoding()
+    timings: Timings = Timings()
     error: Fault | None = None
 
 

@@ -195,6 +195,8 @@ class ServerClient:
                 for event in events.feed(piece):
                     if event.tokens_predicted:
                         patience.progress()
+                    if event.stop:
+                        self._supervisor.answered_in(self._lease, event.timings)
                     yield event
                     if event.stop:
                         return

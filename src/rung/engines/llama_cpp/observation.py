@@ -1,4 +1,4 @@
-"""What a running child takes, kept for the next estimate: its log's buffers, and the most memory it ever had.
+"""What a running child takes, kept for the next estimate: its log's buffers, its most memory, its highest speeds.
 
 Looking costs microseconds and writing happens in other threads; neither ever fails a start. Reading the log is
 `buffers`'.
@@ -10,6 +10,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from rung.engines.llama_cpp.answer import Timings
 from rung.engines.llama_cpp.buffers import Buffers
 from rung.engines.llama_cpp.footprint import Footprint, role_name
 from rung.engines.llama_cpp.process import ChildProcess
@@ -19,6 +20,9 @@ from rung.models.fit.measured import Measured, Measurements, Reserve
 _PAUSE_S = 1.0
 _GROWN = 1.01
 _TINY_BYTES = 64 * 1024 * 1024
+_FASTER = 1.02
+_LEAST_WRITTEN, _LEAST_READ = 16, 128
+"""Tokens of an answer and of a prompt below which a speed says more of the clock than of the model."""
 
 
 class Observation:
@@ -47,6 +51,9 @@ class Observation:
         self._measurements = measurements
         self._started_rss = self._peak = peak_rss(child.pid)
         self._kept_peak: int | None = None
+        self._writing: float | None = None
+        self._reading: float | None = None
+        self._faster = False
         self._looked = time.monotonic()
 
     @property
@@ -59,8 +66,21 @@ class Observation:
         """Most resident bytes that were seen; None where the system does not tell."""
         return self._peak
 
+    def answered(self, timings: Timings) -> None:
+        """Learn from how long one answer took; its first token counts to the prompt.
+
+        Args:
+            timings: of a request that was alone.
+        """
+        writing = _rate(timings.predicted_n - 1, timings.predicted_ms, _LEAST_WRITTEN)
+        reading = _rate(timings.prompt_n, timings.prompt_ms, _LEAST_READ)
+        if writing > (self._writing or 0.0) * _FASTER:
+            self._writing, self._faster = writing, True
+        if reading > (self._reading or 0.0) * _FASTER:
+            self._reading, self._faster = reading, True
+
     def look(self, *, now: bool = False) -> bool:
-        """Look how much memory the child has taken, and tell whether that is worth keeping.
+        """Look how much memory the child has taken, and tell whether that, or its speed, is worth keeping.
 
         Args:
             now: look even if the last look was a moment ago.
@@ -69,13 +89,14 @@ class Observation:
             return False
         self._looked = time.monotonic()
         self._peak = max(filter(None, (self._peak, peak_rss(self._child.pid))), default=None)
-        return self._kept_peak is None or (self._peak or 0) > self._kept_peak * _GROWN
+        grown = self._kept_peak is None or (self._peak or 0) > self._kept_peak * _GROWN
+        return grown or self._faster
 
     def keep(self) -> None:
         """Keep what was seen; takes milliseconds, so best called in a thread."""
         if self._measurements is None:
             return
-        self._kept_peak = self._peak or 0
+        self._kept_peak, self._faster = self._peak or 0, False
         buffers, at = self.buffers, datetime.now(UTC).isoformat(timespec="seconds")
         measured = Measured(
             engine=self._build,
@@ -87,6 +108,8 @@ class Observation:
             output=buffers.output,
             started_rss=self._started_rss,
             peak_rss=self._peak,
+            tokens_per_s=self._writing,
+            prompt_tokens_per_s=self._reading,
             at=at,
         )
         if buffers.total:
@@ -122,6 +145,11 @@ def peak_rss(pid: int) -> int | None:
         if name == "VmHWM" and (words := rest.split()) and words[0].isdecimal():
             return int(words[0]) * 1024
     return None
+
+
+def _rate(tokens: int, milliseconds: float, least: int) -> float:
+    """Tokens a second, 0 where there were too few to say."""
+    return tokens / milliseconds * 1000 if tokens >= least and milliseconds > 0 else 0.0
 
 
 def _backend(buffers: Buffers) -> str:

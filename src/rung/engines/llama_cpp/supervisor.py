@@ -16,6 +16,7 @@ from pathlib import Path
 
 from rung.engines.llama_cpp import watchdog
 from rung.engines.llama_cpp.admission import Admission, Anywhere
+from rung.engines.llama_cpp.answer import Timings
 from rung.engines.llama_cpp.breaker import Breaker
 from rung.engines.llama_cpp.folder import SocketFolder
 from rung.engines.llama_cpp.handshake import Ready
@@ -218,6 +219,12 @@ class Supervisor:
             running.child.kill(reason)
             await running.child.gone()
             self._note_exit(running)
+
+    def answered_in(self, lease: Lease, timings: Timings) -> None:
+        """Learn how fast the child of a lease answered, where nobody else made it slower meanwhile."""
+        running = self._running
+        if running is not None and running.generation == lease.generation and running.leases == 1:
+            running.observation.answered(timings)
 
     async def unload(self, because: str) -> bool:
         """End the child to free its memory, unless it is in use.

@@ -29,7 +29,7 @@ from rung.models.fit.remarks import remarks
 from rung.models.fit.repacked import repacks
 from rung.models.fit.rules import Rules, default_rules
 from rung.models.fit.run import Run
-from rung.models.fit.speed import Reading, Speed, speed_of
+from rung.models.fit.speed import Reading, Speed, speed_of, with_measured
 from rung.models.fit.tags import Amount, Tag
 from rung.models.fit.verdict import Budget, Verdict, verdict_of
 from rung.models.hardware.machine import DeviceKind, Machine
@@ -164,7 +164,7 @@ def estimate(
         layers=offloadable(model),
         layers_on_card=best.on_cards,
         notes=tuple(remarks(model, run, machine, best.budgets)),
-        speed=_speed(model, run, best),
+        speed=_speed(model, run, best, measured),
     )
 
 
@@ -222,7 +222,7 @@ def _largest(laid: Callable[[int], _Laid], most: int) -> _Laid:
     return best
 
 
-def _speed(model: Model, run: Run, laid: _Laid) -> Speed | None:
+def _speed(model: Model, run: Run, laid: _Laid, measured: Measured | None) -> Speed | None:
     """The speed of one request; a model that only embeds writes nothing."""
     if not model.shape.causal:
         return None
@@ -238,4 +238,5 @@ def _speed(model: Model, run: Run, laid: _Laid) -> Speed | None:
         if weights or cache:
             experts = bool(model.shape.experts)
             readings.append(Reading(place.device, weights, cache // slots, experts))
-    return speed_of(readings)
+    speed = speed_of(readings)
+    return with_measured(speed, measured) if speed and measured else speed

@@ -31,6 +31,7 @@ _SUFFIX = ".measured.json"
 _RESERVE_SUFFIX = ".reserve.json"
 
 Kept = TypeVar("Kept")
+Figure = TypeVar("Figure", int, float)
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +47,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         output: bytes of logits and embeddings likewise.
         started_rss: most resident bytes of its process until it was ready; None where the system does not tell.
         peak_rss: most resident bytes of its process so far; requests that fill the context may need more.
+        tokens_per_s: at which it wrote for one request alone, at its fastest; None where no answer was long enough.
+        prompt_tokens_per_s: at which it read a prompt likewise.
         at: when, as RFC 3339.
     """
 
@@ -58,6 +61,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     output: Mapping[str, int] = {}
     started_rss: int | None = None
     peak_rss: int | None = None
+    tokens_per_s: float | None = None
+    prompt_tokens_per_s: float | None = None
     at: str
 
 
@@ -88,7 +93,7 @@ class Measurements:
         self._folder = home() / "measured" if folder is None else folder
 
     def record(self, model: str, run: Run, measured: Measured, *, role: str = SERVER) -> bool:
-        """Keep a measurement; the largest peak that was ever seen stays.
+        """Keep a measurement; the largest peak and the highest speeds that were ever seen stay.
 
         Args:
             model: the `model_key`.
@@ -102,7 +107,12 @@ class Measurements:
         before = self.find(model, run, measured.engine, role=role)
         if before is not None:
             measured = msgspec.structs.replace(
-                measured, peak_rss=_larger(before.peak_rss, measured.peak_rss)
+                measured,
+                peak_rss=_larger(before.peak_rss, measured.peak_rss),
+                tokens_per_s=_larger(before.tokens_per_s, measured.tokens_per_s),
+                prompt_tokens_per_s=_larger(
+                    before.prompt_tokens_per_s, measured.prompt_tokens_per_s
+                ),
             )
         return self._write(_name(model, run, measured.engine, role) + _SUFFIX, measured)
 
@@ -175,6 +185,6 @@ def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
-def _larger(one: int | None, other: int | None) -> int | None:
+def _larger(one: Figure | None, other: Figure | None) -> Figure | None:
     known = [value for value in (one, other) if value is not None]
     return max(known) if known else None

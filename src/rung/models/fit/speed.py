@@ -1,7 +1,8 @@
 """How fast a model will write: reading its weights and cache once a token, and a moment beside that.
 
 The two-factor model `t = bytes / (efficiency x bandwidth) + t0`, summed over the devices that hold a part. Figures of
-devices are data, `speeds.json`. How fast a prompt is read follows from no bandwidth: it is unknown until measured.
+devices are data, `speeds.json`. How fast a prompt is read follows from no bandwidth: it is unknown until measured. What
+was measured of the very model takes the rule's place.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from importlib import resources
 
 import msgspec
 
+from rung.models.fit.measured import Measured
 from rung.models.fit.tags import Tag
 from rung.models.hardware.machine import Device
 
@@ -31,8 +33,10 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
         tokens_per_s: with little in the context.
         full_tokens_per_s: with a slot's whole context in use.
         band: share by which both may be off, upwards and downwards.
-        tag: `rule`, always: a measured speed is a measurement, not this.
+        tag: `rule`, or `measured` where the model wrote under this run here; with a full context it is that, less what
+            the rule says that the cache costs.
         basis: what it was worked out of, in words.
+        prompt_tokens_per_s: at which prompts were read here; None where that was not measured.
     """
 
     tokens_per_s: float
@@ -40,6 +44,7 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
     band: float
     tag: Tag = Tag.RULE
     basis: str
+    prompt_tokens_per_s: float | None = None
 
     @property
     def low(self) -> float:
@@ -134,6 +139,26 @@ def speed_of(readings: Sequence[Reading]) -> Speed | None:
         full_tokens_per_s=1 / full,
         band=max(_band(reading.device) for reading in readings),
         basis=" + ".join(_basis(reading) for reading in readings),
+    )
+
+
+def with_measured(speed: Speed, measured: Measured) -> Speed:
+    """The speed that was measured, where it was; what a full context costs stays the rule's.
+
+    Args:
+        speed: by the rule.
+        measured: of the same model under the same run, on this machine.
+    """
+    prompts = measured.prompt_tokens_per_s
+    if measured.tokens_per_s is None:
+        return msgspec.structs.replace(speed, prompt_tokens_per_s=prompts)
+    return Speed(
+        tokens_per_s=measured.tokens_per_s,
+        full_tokens_per_s=measured.tokens_per_s * speed.full_tokens_per_s / speed.tokens_per_s,
+        band=0.0,
+        tag=Tag.MEASURED,
+        basis=f"the fastest here so far, {measured.at[:10]}",
+        prompt_tokens_per_s=prompts,
     )
 
 

@@ -26,8 +26,8 @@ def this_machine(*, measure: bool = False) -> Machine:
     """The machine that this runs on, as free as it is now.
 
     Args:
-        measure: copy memory for about 0.2 s when its bandwidth was not measured here before; otherwise it
-            stays unknown until somebody asks for that.
+        measure: copy memory for a moment to learn its bandwidth, or to mend what is known of it; otherwise it is what
+            was measured before, unknown where it never was.
     """
     if (apple := apple_device(read_memory())) is not None:
         return Machine(name="this machine", devices=(apple,), detected=True)
@@ -80,5 +80,8 @@ def _host(*, measure: bool) -> tuple[Device, tuple[str, ...]]:
     )
     if bandwidth is None:
         return device, ()
-    said = f"CPU, bandwidth: {bandwidth.rate / 1e9:,.1f} GB/s measured here on {bandwidth.at[:10]}"
-    return device, (said,)
+    rate = f"{bandwidth.rate / 1e9:,.1f} GB/s measured here on {bandwidth.at[:10]}"
+    said = (
+        "less where the machine was busy: each rung fit tries again, and the best of a week counts"
+    )
+    return device, (f"CPU, bandwidth: {rate}, {said}",)
