@@ -107,8 +107,8 @@ def test_what_cannot_be_pinned_is_said_with_what_to_do(
     """The rest is pinned; --frozen calls it a disagreement."""
     (project / "rung.toml").write_text(RUNGS.format(second=model))
     found = lock()
-    assert found.exit_code == 0
-    assert found.stdout.startswith("pinned 1 model · ")
+    assert found.exit_code == 1
+    assert found.stdout.startswith("pinned 1 model · 1 could not be pinned · ")
     assert f"not pinned   rungs.second.model '{model}' {why}" in found.stdout
     assert hint in found.stdout
     frozen = lock("--frozen")
@@ -130,7 +130,9 @@ def test_frozen_agrees_or_says_where_not_and_changes_nothing(project: Path) -> N
     left = lock("--frozen")
     assert left.exit_code == 1
     assert "no rung names   other (file:models/other.gguf)" in left.stdout
-    assert "hint: rung lock --remove other" in left.stdout
+    assert 'hint: name it in a rung, model = "models/other.gguf", or rung lock --remove other' in (
+        left.stdout
+    )
     assert json.loads(lock("--frozen", "--json").stdout)["unnamed"] == ["other"]
     assert lock("--remove", "other").exit_code == 0
     assert lock("--frozen").exit_code == 0

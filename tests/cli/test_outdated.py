@@ -117,7 +117,7 @@ def test_a_source_that_cannot_be_asked_is_said_and_exit_3(hub: Hub) -> None:
     hub.fail(Fault(Mode.STATUS, status=500), times=99, path="/api/")
     done = run("outdated")
     assert done.exit_code == 3
-    assert "1 could not be asked after" in done.stdout.splitlines()[0]
+    assert "the sources of 1 model could not be asked" in done.stdout.splitlines()[0]
     assert "tiny   not asked: " in done.stdout
     assert "own    not known: " in done.stdout
 

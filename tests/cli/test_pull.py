@@ -16,8 +16,8 @@ from typing import Protocol
 import msgspec
 import pytest
 
-from gguf_models import tiny_model
-from hub import Fault, Hub, Mode
+from gguf_models import tiny_lora, tiny_model
+from hub import LICENSE_LAYER, MODEL_LAYER, Fault, Hub, Mode
 from rung.cli import main
 from rung.models.lock.drift import check
 from rung.models.lock.file import LOCK_NAME, read_lock, update_lock
@@ -121,7 +121,8 @@ def test_it_says_what_was_got_and_pins_it(root: Path, rung: Rung, original: Path
     code, output, messages = rung(REFERENCE)
     assert (code, messages) == (0, "warning: " + messages.removeprefix("warning: "))
     lines = {line.split()[0]: line for line in output.splitlines()}
-    assert list(lines) == ["resolve", "fetch", "verify", "pinned", "file", "next"]
+    assert list(lines) == ["resolve", "fetch", "verify", "pinned", "file", "next", "in"]
+    assert lines["in"].endswith(f'model = "{REFERENCE}"')
     assert "main → " in lines["resolve"]
     assert "licence apache-2.0" in lines["resolve"]
     assert lines["fetch"].endswith("in 1 file")
@@ -166,7 +167,10 @@ def test_the_same_bytes_of_a_new_revision_are_not_called_unchanged(
     update_lock(root / LOCK_NAME, sign)
     hub.add_repo(REPO, {FILE: original, "README.md": b"new"}, licence="mit")
     _, output, _ = rung(REFERENCE, "--force")
-    assert "pinned    rung.lock (the same files, new revision and licence)" in output
+    assert (
+        "pinned    rung.lock (the same files, new revision and licence (apache-2.0 → mit))"
+        in output
+    )
     (artefact,) = read_lock(root / LOCK_NAME).artefacts
     assert (artefact.licence, artefact.signature) == ("mit", signature)
     before = (root / LOCK_NAME).read_bytes()
@@ -215,7 +219,7 @@ def test_everything_pinned_comes_back(root: Path, rung: Rung, original: Path) ->
         ((REFERENCE, "--frozen"), 1, "is not in rung.lock"),
         ((REFERENCE, "--ctx", "999999999"), 1, "does not fit"),
         ((REFERENCE, "--with", "mmproj"), 2, "is not the name of a projector's file"),
-        ((REFERENCE, "--with", "mmproj-F16.gguf"), 2, "has no file 'mmproj-F16.gguf'"),
+        ((REFERENCE, "--with", "mmproj-F16.gguf"), 2, "has no projector 'mmproj-F16.gguf'"),
     ],
 )
 def test_a_refusal_is_one_sentence_before_anything_is_fetched(
@@ -225,6 +229,60 @@ def test_a_refusal_is_one_sentence_before_anything_is_fetched(
     found, _, messages = rung(*words)
     assert (found, sentence in messages) == (code, True)
     assert visible(root) == []
+
+
+def test_one_pinned_model_comes_back_by_name_or_path_and_its_pin_stays(
+    root: Path, hub: Hub, rung: Rung, original: Path
+) -> None:
+    """Also where its publisher has another one by now; frozen, by its reference, too."""
+    assert rung(REFERENCE)[0] == 0
+    before = (root / "rung.lock").read_bytes()
+    tiny_model(root / "newer.gguf", seed=9)
+    hub.add_repo(REPO, {FILE: root / "newer.gguf"})
+    (root / "models" / "sub").mkdir()
+    path = root / "models" / FILE
+    for words in (
+        ("tiny-Q4_K_M",),
+        (f"models/{FILE}",),
+        (f"./models/sub/../{FILE}",),
+        (str(path),),
+        (REFERENCE, "--frozen"),
+        ("tiny-Q4_K_M", "--frozen"),
+    ):
+        path.unlink()
+        assert rung(*words)[:2] == (0, f"{'tiny-Q4_K_M':<24}brought back: models/{FILE}\n"), words
+        assert path.read_bytes() == original.read_bytes()
+        assert (root / "rung.lock").read_bytes() == before
+    code, _, messages = rung(REFERENCE)
+    assert (code, "is pinned at" in messages) == (1, True)
+    assert rung("tiny-Q4_K_M", "--force")[0] == 0
+    assert path.read_bytes() == (root / "newer.gguf").read_bytes()
+
+
+def test_the_starter_needs_no_pull(rung: Rung) -> None:
+    """It comes with Rung."""
+    code, output, _ = rung("starter")
+    assert (code, "comes with Rung" in output) == (0, True)
+
+
+def test_an_adapter_is_said_to_be_named_in_rung_toml(root: Path, hub: Hub, rung: Rung) -> None:
+    """It cannot be run by itself."""
+    tiny_lora(root / "lora.gguf")
+    hub.add_repo(REPO, {"lora.gguf": root / "lora.gguf"})
+    code, output, _ = rung(f"hf:{REPO}:lora.gguf")
+    assert (code, 'load = { adapters = { NAME = "models/lora.gguf" } }' in output) == (0, True)
+    assert "rung run" not in output
+    assert "unknown" not in output
+
+
+def test_a_licence_that_is_a_text_is_named(
+    root: Path, hub: Hub, rung: Rung, original: Path
+) -> None:
+    """Models of Ollama's registry come with theirs."""
+    hub.add_ollama("library/tiny", "1b", [(MODEL_LAYER, original), (LICENSE_LAYER, b"Be good.")])
+    code, _, messages = rung("ollama:tiny:1b")
+    assert (code, "states no licence" in messages) == (0, False)
+    assert "read models/tiny-1b.licence.txt" in messages
 
 
 def test_other_bytes_than_published_end_with_exit_3(root: Path, hub: Hub, rung: Rung) -> None:

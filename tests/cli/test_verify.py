@@ -136,7 +136,7 @@ def test_a_fetched_model_is_restored_by_pull(project: Path) -> None:
     path = project / LOCK_NAME
     path.write_text(path.read_text().replace("file:models/tiny.gguf", "hf:a/b:F16"))
     flip(project / "models" / "tiny.gguf")
-    assert "hint: rung pull restores the pinned file" in run("verify", "hf:a/b:F16").stdout
+    assert "restores the pinned file" in run("verify", "hf:a/b:F16").stdout
 
 
 @pytest.mark.skipif(library_missing() is not None, reason=f"model-signing: {library_missing()}")

@@ -55,7 +55,8 @@ def command(
     """Pin models that lie below the project's folder: their digests, and what they are, go into rung.lock.
 
     MODEL is the path of a file, or a reference such as hf:owner/repo:Q4_K_M whose files are here and have the
-    publisher's digests. Without MODEL, the files that rung.toml names and that are not pinned yet.
+    publisher's digests. Without MODEL, the files that rung.toml names and that are not pinned yet; exits with 1 when
+    one of them cannot be.
     """
     if sum((frozen, export is not None, remove)) > 1 or (models and (frozen or export)):
         raise click.UsageError(
@@ -93,6 +94,8 @@ def _pin(root: Path, models: Sequence[str], config: Path | None, as_json: bool) 
         click.echo(msgspec.json.encode(facts(lock, after, new, left)))
     else:
         click.echo(describe(lock, after, new, left))
+    if left:
+        raise SystemExit(1)
 
 
 def _asked(reference: Reference, root: Path, lock: Lock, *, quiet: bool) -> Artefact:
@@ -126,7 +129,7 @@ def _fetched(reference: Reference, root: Path, lock: Lock, *, quiet: bool) -> Ar
         ModelError: they are not, or are pinned under another reference, which a rung may name.
     """
     from rung.models.lock.pinning import fetched_artefact
-    from rung.models.pull.plan import wanted
+    from rung.models.pull.plan import folder_of, wanted
     from rung.models.sources.opening import Sources
     from rung.models.sources.resolved import Resolved
 
@@ -135,7 +138,8 @@ def _fetched(reference: Reference, root: Path, lock: Lock, *, quiet: bool) -> Ar
             return await sources.resolve(reference)
 
     found = run_blocking(resolved())
-    places = wanted(found, root, projector=False, replace=False)
+    folder = folder_of(lock, reference)
+    places = wanted(found, root, projector=False, replace=False, folder=folder)
     path = below(places[0].path, root)
     holder = lock.holder(path)
     if holder is not None and holder[0].source not in (str(reference), f"{Origin.FILE}:{path}"):
@@ -197,6 +201,12 @@ def _export(root: Path, target: str) -> None:
     if target == "-":
         click.echo(content, nl=False)
         return
+    folder = Path(target).parent
+    if not folder.is_dir():
+        raise InputError(
+            f"cannot write {target!r}: there is no folder {str(folder)!r}",
+            hint="make the folder, or name a file in one that exists",
+        )
     write_atomically(Path(target), content)
     click.echo(f"exported   CycloneDX 1.6   {target}")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from rung.cli.lockrungs import NamedModel, State
 from rung.cli.modeltext import size
 from rung.cli.verifytext import difference, fix
-from rung.models.lock.drift import Drift
+from rung.models.lock.drift import Drift, Kind
 from rung.models.lock.file import LOCK_NAME
 from rung.models.lock.record import Artefact, Lock, Verified
 from rung.quantities import counted
@@ -17,8 +17,9 @@ def describe(before: Lock, after: Lock, new: Sequence[Artefact], left: Sequence[
     """What was pinned, what each is, and what could not be."""
     held = f"{LOCK_NAME} pins {counted(len(after.artefacts), 'model')}"
     changed = [each for each in new if each not in before.artefacts]
-    answer = f"pinned {counted(len(changed), 'model')}" if changed else "nothing to pin"
-    lines = [f"{answer} · {held}"]
+    answer = [f"pinned {counted(len(changed), 'model')}"] if changed else []
+    answer += [f"{len(left)} could not be pinned"] if left else []
+    lines = [" · ".join([*(answer or ["nothing to pin"]), held])]
     lines += [f"  {_artefact(each, before)}" for each in changed]
     lines += _unpinned(left)
     return "\n".join(lines)
@@ -55,10 +56,15 @@ def agreement(
     lines += _unpinned(unpinned)
     for artefact in unnamed:
         lines.append(f"  no rung names   {artefact.name} ({artefact.source})")
-        lines.append(f"    hint: rung lock --remove {artefact.name}")
+        place = artefact.files[0].path
+        named = place if artefact.source.startswith("file:") else artefact.source
+        lines.append(
+            f'    hint: name it in a rung, model = "{named}", or rung lock --remove {artefact.name}'
+        )
     by_name = {artefact.name: artefact for artefact in lock.artefacts}
     for drift in drifts:
-        lines.append(f"  changed   {difference(drift)}")
+        word = "missing" if drift.kind is Kind.MISSING else "changed"
+        lines.append(f"  {word}   {difference(drift)}")
         lines.append(f"    hint: {fix(drift, by_name[drift.artefact])}")
     return "\n".join(lines)
 
@@ -82,18 +88,29 @@ def frozen_facts(
     }
 
 
+def kind(artefact: Artefact) -> Iterator[str]:
+    """What a model is by its header: its mix of types, its weights, and what context it was made for."""
+    mix = "" if artefact.file_type == "unknown" else f"{artefact.file_type} "
+    yield f"{mix}{artefact.bits_per_weight:.2f} bits/weight"
+    many = artefact.parameters >= 100_000
+    yield (
+        f"{artefact.parameters / 1e6:,.1f} M weights"
+        if many
+        else f"{artefact.parameters:,} weights"
+    )
+    if artefact.context_length:
+        yield f"context {artefact.context_length:,}"
+
+
 def _artefact(artefact: Artefact, before: Lock) -> str:
     """One pin in a line: what it is, and how its digests are known."""
     first = artefact.files[0]
-    context = f"context {artefact.context_length:,}" if artefact.context_length else None
     by = {file.verified for file in artefact.files}
     checked = "publisher's" if by == {Verified.PUBLISHER} else "computed here"
     old = before.holder(first.path)
     again = "in place of another file" if old and old[1].sha256 != first.sha256 else None
     facts_ = [
-        f"{artefact.file_type} {artefact.bits_per_weight:.2f} bits/weight",
-        f"{artefact.parameters / 1e6:,.1f} M weights",
-        context,
+        *kind(artefact),
         size(sum(file.size for file in artefact.files)),
         f"sha256 {first.sha256[:12]}… {checked}",
         again,

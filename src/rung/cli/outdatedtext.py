@@ -17,13 +17,14 @@ def describe(found: Sequence[Update]) -> str:
         return f"nothing is pinned in {LOCK_NAME}"
     changed = [update for update in found if update.state is State.CHANGED]
     silent = [update for update in found if update.state is State.UNREACHABLE]
-    parts = [
-        f"{counted(len(changed), 'model')} of {len(found)} changed at the source"
-        if changed
-        else f"no change known for {counted(len(found), 'pinned model')}"
-    ]
+    asked = len(found) - len(silent)
+    parts = []
+    if changed:
+        parts.append(f"{counted(len(changed), 'model')} of {len(found)} changed at the source")
+    elif asked:
+        parts.append(f"no change known for {counted(asked, 'pinned model')}")
     if silent:
-        parts.append(f"{len(silent)} could not be asked after")
+        parts.append(f"the sources of {counted(len(silent), 'model')} could not be asked")
     width = max(len(update.artefact.name) for update in found)
     lines = [" · ".join(parts), ""]
     for update in found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -25,22 +25,29 @@ from rung.cli.pulltext import (
     restored_line,
     warnings,
 )
+from rung.config import STARTER
 from rung.engines.llama_cpp.build import engine_build
+from rung.errors import GateError
 from rung.models.fit.measured import Measurements
 from rung.models.hardware.detection import this_machine
+from rung.models.lock.file import LOCK_NAME
 from rung.models.lock.record import Artefact
 from rung.models.pull.fitting import Fitting
-from rung.models.pull.leftovers import remove_leftovers
+from rung.models.pull.leftovers import remove_all
 from rung.models.pull.plan import FOLDER
 from rung.models.pull.pulling import Pulled, pull
-from rung.models.pull.restoring import Restored, pinned, restore
-from rung.models.reference import Reference, parse_reference
+from rung.models.pull.restoring import Restored, pinned, pinned_by, restore, source_now
+from rung.models.reference import Reference, names_source, parse_reference
 from rung.models.sources.opening import Sources
 
 
 @click.command()
 @click.argument("reference", metavar="[MODEL]", required=False)
-@click.option("--frozen", is_flag=True, help="Refuse what is not pinned in rung.lock exactly so.")
+@click.option(
+    "--frozen",
+    is_flag=True,
+    help="Give what is pinned in rung.lock, as it is pinned, and refuse what is not pinned.",
+)
 @click.option(
     "--force",
     is_flag=True,
@@ -58,6 +65,11 @@ from rung.models.sources.opening import Sources
     help="Tokens of prompt and answer that it must fit with, such as 8192 or 32k; default 4k.",
 )
 @click.option(
+    "--into",
+    metavar="FOLDER",
+    help="A folder below models for its files, where another model has a file of that name.",
+)
+@click.option(
     "--clean",
     is_flag=True,
     help="Remove what interrupted downloads left, and fetch nothing.",
@@ -70,6 +82,7 @@ def command(
     force: bool,
     extra: str | None,
     ctx: int | None,
+    into: str | None,
     clean: bool,
     config: Path | None,
     as_json: bool,
@@ -79,31 +92,62 @@ def command(
     MODEL is hf:owner/repo:Q4_K_M, ollama:name:tag, https://host/model.gguf, lmstudio:publisher/repo or a file. It is
     visible when it is whole, has the publisher's digest and was scanned; files of other programs on this machine are
     linked, not copied. An interrupted download goes on where it was. Without MODEL, everything that is pinned and is
-    missing or changed is fetched again as it was pinned.
+    missing or changed is fetched again as it was pinned; of one pinned model, its name or path as MODEL does so.
     """
     root = project_root(config)
+    chosen = force or extra or ctx or into
     if clean:
-        if reference or frozen or force or extra or ctx:
+        if reference or frozen or chosen:
             raise click.UsageError("--clean goes alone")
-        removed = remove_leftovers(root / FOLDER)
+        removed = remove_all(root / FOLDER)
         click.echo(
             msgspec.json.encode(removed_facts(removed)) if as_json else removed_line(removed)
         )
         return
     if reference is None:
-        if force or extra or ctx:
-            raise click.UsageError("--force, --with and --ctx need the MODEL that they are for")
-        _restore(root, as_json)
+        if chosen:
+            raise click.UsageError(
+                "--force, --with, --ctx and --into need the MODEL that they are for"
+            )
+        _restore(pinned(root), root, as_json)
         return
-    asked = parse_reference(reference)
+    if frozen and chosen:
+        raise click.UsageError("--frozen gives what is pinned: it goes with MODEL alone")
+    if reference == STARTER:
+        said = "the starter comes with Rung: there is nothing to fetch"
+        click.echo(msgspec.json.encode(restored_facts(())) if as_json else said)
+        return
+    asked = _asked(reference, root, frozen=frozen, force=force)
+    if isinstance(asked, Artefact):
+        _restore((asked,), root, as_json)
+        return
     with _stoppable(), Show(str(asked), quiet=as_json) as show:
         fit = Fitting(this_machine(), context=ctx, force=force, reserve=_reserve())
-        done = run_blocking(
-            _pull(asked, root, fit, show, frozen=frozen, force=force, projector=extra)
-        )
+        done = run_blocking(_pull(asked, root, fit, show, force=force, projector=extra, into=into))
     for line in warnings(done):
         click.echo(f"warning: {line}", err=True)
     click.echo(msgspec.json.encode(facts(done)) if as_json else pinned_lines(done, root))
+
+
+def _asked(text: str, root: Path, *, frozen: bool, force: bool) -> Artefact | Reference:
+    """What is to come back as it is pinned, or else what is to be fetched.
+
+    Raises:
+        GateError: `frozen`, and it is not pinned.
+        InputError: it is neither pinned nor the name of a model.
+    """
+    found = pinned_by(text, root)
+    if not frozen:
+        if found is None or names_source(text):
+            return parse_reference(text)
+        return source_now(found, root) if force else found
+    asked = str(parse_reference(text)) if found is None else text  # never with its query
+    found = found or pinned_by(asked, root)
+    if found is None:
+        raise GateError(
+            f"{asked} is not in {LOCK_NAME}", hint="leave out --frozen to fetch and pin it"
+        )
+    return found
 
 
 def _reserve() -> int | None:
@@ -118,9 +162,9 @@ async def _pull(
     fit: Fitting,
     show: Show,
     *,
-    frozen: bool,
     force: bool,
     projector: str | None,
+    into: str | None,
 ) -> Pulled:
     async with Sources() as sources:
         return await pull(
@@ -129,15 +173,15 @@ async def _pull(
             sources,
             fit=fit,
             tell=show.tell,
-            frozen=frozen,
             force=force,
             projector=projector,
+            into=into,
         )
 
 
-def _restore(root: Path, as_json: bool) -> None:
+def _restore(artefacts: Sequence[Artefact], root: Path, as_json: bool) -> None:
     done: list[Restored] = []
-    for artefact in pinned(root):
+    for artefact in artefacts:
         with _stoppable(), Show(artefact.name, quiet=as_json) as show:
             done.append(run_blocking(_bring_back(artefact, root, show)))
         if not as_json:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import msgspec
 
+from rung.cli.locktext import kind
 from rung.cli.modeltext import size
 from rung.models.fit.estimate import Estimate
+from rung.models.fit.model import is_adapter
 from rung.models.lock.file import LOCK_NAME
 from rung.models.lock.record import Artefact, LockedFile, Verified
 from rung.models.pull.events import Settled
@@ -70,9 +72,7 @@ def pinned_lines(done: Pulled, root: Path) -> str:
     """What was fetched, how it was checked, and what is pinned now."""
     artefact = done.artefact
     got = [
-        f"{artefact.file_type} {artefact.bits_per_weight:.2f} bits/weight",
-        f"{artefact.parameters / 1e6:,.1f} M weights",
-        f"context {artefact.context_length:,}" if artefact.context_length else None,
+        *kind(artefact),
         ", ".join(abilities(artefact.template)) or None,
     ]
     return "\n".join(
@@ -81,9 +81,20 @@ def pinned_lines(done: Pulled, root: Path) -> str:
             f"verify    {_verified(artefact, done.obtained)}",
             f"pinned    {LOCK_NAME} ({_changed(done)})   {' · '.join(part for part in got if part)}",
             f"file      {done.artefact.weights[0].path}",
-            f"next      rung run {_shown(root / artefact.weights[0].path)} 'Say hello.'",
+            *_next(done, root),
         ]
     )
+
+
+def _next(done: Pulled, root: Path) -> Iterator[str]:
+    """What to do with it: once, and from a rung."""
+    path = done.artefact.weights[0].path
+    if is_adapter(done.headers[0]):
+        yield f'next      in rung.toml, below [rungs.NAME]: load = {{ adapters = {{ NAME = "{path}" }} }}'
+        return
+    named = path if done.artefact.source.startswith("file:") else done.artefact.source
+    yield f"next      rung run {_shown(root / path)} 'Say hello.'"
+    yield f'          in rung.toml, below [rungs.NAME]: model = "{named}"'
 
 
 def warnings(done: Pulled) -> Iterator[str]:
@@ -190,6 +201,9 @@ def _changed(done: Pulled) -> str:
         "fit": before.fit == now.fit,
     }
     new = [name for name, same in facts_.items() if not same]
+    if "licence" in new:
+        change = f"{shown(before.licence or 'none')} → {shown(now.licence or 'none')}"
+        new[new.index("licence")] = f"licence ({change})"
     return f"the same files, new {' and '.join(new) or 'facts'}"
 
 
@@ -206,7 +220,7 @@ def _way(each: Obtained) -> str:
 def _fetched(obtained: Sequence[Obtained]) -> str:
     """How much came which way: `2.50 GB in 1 file`."""
     ways = {way: [e for e in obtained if _way(e) == way] for way in ("fetched", "linked", "here")}
-    words = {"fetched": "", "linked": " linked", "here": " here already"}
+    words = {"fetched": "", "linked": ", linked", "here": ", here already"}
     return " · ".join(
         f"{size(sum(e.size for e in some))} in {counted(len(some), 'file')}{words[way]}"
         for way, some in ways.items()

@@ -30,8 +30,13 @@ def describe(artefacts: Sequence[Artefact], drifts: Sequence[Drift], *, quick: b
     else:
         be = "is" if len(wrong) == 1 else "are"
         count = f"{len(wrong)} of {counted(len(artefacts), 'model')}"
-        lines = [f"changed    {count} {be} not what was pinned"]
-    lines += [_model(artefact, ok=artefact.name not in wrong) for artefact in artefacts]
+        gone = all(drift.kind is Kind.MISSING for drift in drifts)
+        lines = [
+            f"missing    {count} {be} not all there"
+            if gone
+            else f"changed    {count} {be} not what was pinned"
+        ]
+    lines += [_model(each, [d for d in drifts if d.artefact == each.name]) for each in artefacts]
     by_name = {artefact.name: artefact for artefact in artefacts}
     for drift in drifts:
         lines += ["", *_drift(drift, by_name[drift.artefact])]
@@ -74,14 +79,18 @@ def facts(
     }
 
 
-def _model(artefact: Artefact, *, ok: bool) -> str:
+def _model(artefact: Artefact, drifts: Sequence[Drift]) -> str:
     signed = f" · signed by {artefact.signature.signer}" if artefact.signature else ""
-    mark = click.style("ok", fg="green") if ok else click.style("changed", fg="red")
+    gone = all(drift.kind is Kind.MISSING for drift in drifts)
+    wrong = click.style("missing" if gone else "changed", fg="red")
+    mark = wrong if drifts else click.style("ok", fg="green")
     return f"  {mark:<{9 + len(mark) - len(click.unstyle(mark))}}{artefact.name}   {artefact.source}{signed}"
 
 
 def _drift(drift: Drift, artefact: Artefact) -> Iterator[str]:
-    yield f"model file changed since it was pinned: {difference(drift)}"
+    gone = drift.kind is Kind.MISSING
+    what = "a pinned file is missing" if gone else "model file changed since it was pinned"
+    yield f"{what}: {difference(drift)}"
     if drift.parts:
         what = in_words(drift.parts, sampled=bool(drift.sampled), places=drift.places)
         yield f"changed: {what}"
@@ -112,4 +121,4 @@ def fix(drift: Drift, artefact: Artefact) -> str:
         again = f"; if the new one is meant, rung lock {artefact.files[0].path}"
         there = drift.kind is not Kind.MISSING
         return "restore the file from where it came" + (again if there else "")
-    return "rung pull restores the pinned file"
+    return f"rung pull {artefact.name} restores the pinned file"

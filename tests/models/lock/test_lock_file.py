@@ -60,7 +60,7 @@ def test_no_file_pins_nothing(tmp_path: Path) -> None:
         (DIGEST, DIGEST.upper(), r"rung\.lock:13: "),
         ('"role"', '"rôle"', r"rung\.lock:9: .*unknown field `rôle`"),
         ('"revision"', '"name"', r"rung\.lock:4: .*missing required field `revision`"),
-        ('"format": 1', '"format": 2', r"is of format 2; Rung .* reads format 1"),
+        ('"format": 1', '"format": 2', r"format 2 is newer than Rung .* reads format 1"),
         ('"format": 1', '"format": 0', r"0 is not a format"),
         ('"format": 1', '"format": "1"', r"rung\.lock:2: Expected `int`"),
         ('"format": 1,', '"format": 1', r"rung\.lock:3: JSON is malformed"),

@@ -53,9 +53,9 @@ async def pulled(
     root: Path,
     *,
     tell: Tell = lambda event: None,
-    frozen: bool = False,
     force: bool = False,
     projector: str | None = None,
+    into: str | None = None,
 ) -> Pulled:
     """`pull` with real sources, for a machine that everything fits."""
     async with Sources() as sources:
@@ -65,9 +65,9 @@ async def pulled(
             sources,
             fit=Fitting(LARGE, context=None, force=False),
             tell=tell,
-            frozen=frozen,
             force=force,
             projector=projector,
+            into=into,
         )
 
 

@@ -24,6 +24,7 @@ from pullable import (
     visible,
 )
 
+from gguf_models import tiny_lora
 from hub import LICENSE_LAYER, MODEL_LAYER, PARAMS_LAYER, TEMPLATE_LAYER, Fault, Hub, Mode
 from rung.blocking import run_blocking
 from rung.errors import GateError, InputError, ModelError, SourceError, StorageError
@@ -117,15 +118,13 @@ def test_pulled_again_nothing_is_fetched_and_nothing_changes(
 
 
 def test_a_moved_branch_does_not_move_the_pin_unasked(hub: Hub, models: Path, root: Path) -> None:
-    """Refused with both revisions; `force` moves it; frozen refuses whatever is said."""
+    """Refused with both revisions; `force` moves it."""
     hub.add_repo(REPO, {FILE: model(models)})
     first = run_blocking(pulled(REFERENCE, root)).artefact
     other = model(models, seed=7)
     hub.add_repo(REPO, {FILE: other})
-    with pytest.raises(GateError, match=f"is pinned at {first.revision[:12]} and .* is now at"):
+    with pytest.raises(GateError, match=f"is pinned at {first.revision[:12]} and is at"):
         run_blocking(pulled(REFERENCE, root))
-    with pytest.raises(GateError):
-        run_blocking(pulled(REFERENCE, root, frozen=True, force=True))
     assert sha256(root / "models" / FILE) == first.files[0].sha256
     moved = run_blocking(pulled(REFERENCE, root, force=True))
     assert sha256(root / "models" / FILE) == sha256(other) == moved.artefact.files[0].sha256
@@ -136,27 +135,60 @@ def test_a_moved_branch_does_not_move_the_pin_unasked(hub: Hub, models: Path, ro
 def test_a_pin_is_not_lost_to_another_source_with_a_file_of_its_name(
     hub: Hub, models: Path, root: Path
 ) -> None:
-    """Not even while the pinned file is away; the same bytes may come from elsewhere."""
+    """Not even while the pinned file is away, nor to another name of the same bytes, which no rung may know."""
     hub.add_repo(REPO, {FILE: model(models)})
     hub.add_repo("other/tiny", {FILE: model(models, seed=7)})
     hub.add_repo("mirror/tiny", {FILE: model(models)})
     run_blocking(pulled(REFERENCE, root))
     (root / "models" / FILE).unlink()
-    with pytest.raises(GateError, match=f"{REFERENCE} is pinned at .* {FILE} is another file"):
+    with pytest.raises(GateError, match=f"{FILE}' is the file of {REFERENCE} already") as refused:
         run_blocking(pulled("hf:other/tiny:Q4_K_M", root))
+    assert "--into FOLDER keeps both" in (refused.value.hint or "")
+    for other in ("hf:mirror/tiny:Q4_K_M", f"hf:{REPO}"):
+        with pytest.raises(GateError, match=f"is pinned as {REFERENCE} already, which {other}"):
+            run_blocking(pulled(other, root))
     assert visible(root) == []
-    run_blocking(pulled("hf:mirror/tiny:Q4_K_M", root))
+    run_blocking(pulled("hf:mirror/tiny:Q4_K_M", root, force=True))
     assert [a.source for a in read_lock(root / LOCK_NAME).artefacts] == ["hf:mirror/tiny:Q4_K_M"]
 
 
-def test_frozen_fetches_only_what_is_pinned(hub: Hub, models: Path, root: Path) -> None:
-    """Nothing is pinned yet: refused; pinned: fine."""
+def test_two_models_with_one_file_name_are_kept_in_two_folders(
+    hub: Hub, models: Path, root: Path
+) -> None:
+    """Pulled again, and brought back, the second one is where it was put."""
     hub.add_repo(REPO, {FILE: model(models)})
-    with pytest.raises(GateError, match=r"is not in rung\.lock"):
-        run_blocking(pulled(REFERENCE, root, frozen=True))
+    hub.add_repo("other/tiny", {FILE: model(models, seed=7)})
     run_blocking(pulled(REFERENCE, root))
-    (root / "models" / FILE).unlink()
-    run_blocking(pulled(REFERENCE, root, frozen=True))
+    second = f"models/other/{FILE}"
+    for into in ("other", None, "other"):
+        done = run_blocking(pulled("hf:other/tiny:Q4_K_M", root, into=into))
+        assert [file.path for file in done.artefact.files] == [second]
+    (root / second).unlink()
+    assert (second,) in brought_back(root)
+    assert drift(root) == []
+    for wrong in ("elsewhere", "../other", ""):
+        with pytest.raises(InputError):
+            run_blocking(pulled("hf:other/tiny:Q4_K_M", root, into=wrong))
+
+
+def test_another_licence_is_not_adopted_unasked(hub: Hub, models: Path, root: Path) -> None:
+    """Somebody may have agreed to the old one; both are said."""
+    hub.add_repo(REPO, {FILE: model(models)}, licence="apache-2.0")
+    run_blocking(pulled(REFERENCE, root))
+    before = (root / LOCK_NAME).read_bytes()
+    hub.add_repo(REPO, {FILE: model(models), "README.md": b"new"}, licence="research-only")
+    with pytest.raises(GateError, match=r"is 'research-only' now, and 'apache-2.0' is pinned"):
+        run_blocking(pulled(REFERENCE, root))
+    assert (root / LOCK_NAME).read_bytes() == before
+    assert run_blocking(pulled(REFERENCE, root, force=True)).artefact.licence == "research-only"
+
+
+def test_an_adapter_is_fetched_without_an_estimate(hub: Hub, models: Path, root: Path) -> None:
+    """It says nothing of the model that it is for; the scan decides."""
+    tiny_lora(models / "lora.gguf")
+    hub.add_repo(REPO, {"lora.gguf": models / "lora.gguf"})
+    done = run_blocking(pulled(f"hf:{REPO}:lora.gguf", root))
+    assert (done.estimate, done.artefact.fit) == (None, None)
     assert drift(root) == []
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from rung.errors import ModelError
 from rung.models.filetypes import file_type_name
 from rung.models.fit.shape import Shape, shape_of
 from rung.models.fit.weights import Weights, weights_of
@@ -30,12 +31,22 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     exact: bool
 
 
+def is_adapter(header: Header) -> bool:
+    """Whether a file changes another model, as a LoRA does, and is none by itself."""
+    return header.text("general.type") == "adapter"
+
+
 def model_of(headers: Sequence[Header], name: str) -> Model:
     """What the header of a model, or the headers of its parts in their order, tell.
 
     Raises:
-        ModelError: a number that memory depends on is missing or impossible.
+        ModelError: a number that memory depends on is missing or impossible, or it is an adapter.
     """
+    if is_adapter(headers[0]):
+        raise ModelError(
+            f"the file {headers[0].name!r} is an adapter, not a model",
+            hint="estimate the model that it is for; an adapter takes little more than its own size",
+        )
     return Model(
         name=name,
         shape=shape_of(headers),

@@ -120,8 +120,8 @@ def _decoded(content: bytes, path: Path) -> Lock:
         raise _malformed(content, path, "it is nested too deeply (byte 0)") from error
     if version > FORMAT:
         raise ConfigError(
-            f"{path}: is of format {version}; Rung {__version__} reads format {FORMAT}",
-            hint="update Rung: pip install --upgrade rung",
+            f"{path}: format {version} is newer than Rung {__version__}, which reads format {FORMAT}",
+            hint="update Rung, the way it was installed: pip install --upgrade rung, or a newer checkout",
         )
     try:
         lock = msgspec.json.decode(content, type=Lock)

@@ -48,7 +48,6 @@ def artefact_of(
     weights = [file for file in files if file.role == Role.WEIGHTS]
     paths = tuple(root / file.path for file in weights) if root is not None else ()
     first = headers[0]
-    licence = resolved.licence or first.text("general.license")
     return Artefact(
         name=_name(weights[0].path),
         source=_source(resolved.reference, weights[0].path),
@@ -61,7 +60,7 @@ def artefact_of(
         parameters=sum(header.parameters for header in headers),
         bits_per_weight=_bits_per_weight(headers),
         context_length=first.number(f"{first.architecture}.context_length"),
-        licence=plain(licence) if licence else None,
+        licence=licence_of(resolved, headers),
         base_models=tuple(plain(each) for each in resolved.base_models),
         engine=engine_build(),
         fit=fit,
@@ -70,6 +69,12 @@ def artefact_of(
         retrieved=now(),
         rung=__version__,
     )
+
+
+def licence_of(resolved: Resolved, headers: Sequence[Header]) -> str | None:
+    """The licence of a model as the lock has it: what the source states, or else the file."""
+    licence = resolved.licence or headers[0].text("general.license")
+    return plain(licence) if licence else None
 
 
 def local_artefact(

@@ -201,6 +201,8 @@ def _again(artefact: Artefact, old: Artefact) -> Artefact:
     again = msgspec.structs.replace(
         artefact,
         name=old.name,
+        # A copy on this machine does not state what its publisher does.
+        licence=artefact.licence or (old.licence if old.source == artefact.source else None),
         fit=artefact.fit or old.fit,
         signature=artefact.signature or old.signature,
     )

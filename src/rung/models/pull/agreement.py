@@ -8,17 +8,18 @@ from pathlib import Path
 import msgspec
 
 from rung.errors import GateError
-from rung.models.lock.file import LOCK_NAME
+from rung.models.header import Header
+from rung.models.lock.pinning import licence_of
 from rung.models.lock.record import Artefact, Lock
 from rung.models.lock.sidefiles import name_at_source, name_beside
 from rung.models.pull.obtaining import Obtained
 from rung.models.pull.plan import Wanted
-from rung.models.reference import Origin
+from rung.models.reference import Origin, Reference
 from rung.models.sources.resolved import Resolved, Role
 
 
 def pinned_as(
-    lock: Lock, resolved: Resolved, files: Sequence[Wanted], root: Path, *, frozen: bool
+    lock: Lock, resolved: Resolved, files: Sequence[Wanted], root: Path
 ) -> Artefact | None:
     """What is pinned under this source, or else what is pinned where its first file would lie.
 
@@ -27,10 +28,9 @@ def pinned_as(
         resolved: what the source has.
         files: where they would lie, weights first.
         root: folder of the project.
-        frozen: the source itself has to be pinned; that of a file of this machine is where it lies.
     """
     found = lock.find(str(resolved.reference))
-    if found is not None or (frozen and resolved.reference.origin is not Origin.FILE):
+    if found is not None:
         return found
     holder = lock.holder(below(files[0].path, root))
     return holder[0] if holder is not None else None
@@ -89,44 +89,60 @@ def with_right_of_pin(each: Wanted, pinned: Artefact | None, revision: str, root
     return msgspec.structs.replace(each, file=file, replace=each.replace or mine)
 
 
-def check_pin(
-    pinned: Artefact | None,
-    resolved: Resolved,
-    files: Sequence[Wanted],
-    root: Path,
-    *,
-    frozen: bool,
-    force: bool,
-) -> None:
+def check_pin(pinned: Artefact, resolved: Resolved, files: Sequence[Wanted], root: Path) -> None:
     """Refuse, before anything is fetched, what is known to be other than what is pinned.
 
     Raises:
-        GateError: it is.
+        GateError: it is, or it is pinned under another reference, which a rung may name.
     """
-    if frozen and pinned is None:
-        raise GateError(
-            f"{resolved.reference} is not in {LOCK_NAME}",
-            hint="leave out --frozen to fetch and pin it",
-        )
-    if pinned is None or (force and not frozen):
-        return
     digests = {file.path: file.sha256 for file in pinned.files}
-    moved = resolved.revision != pinned.revision
-    other = [each.path.name for each in files if _differs(each, digests, root, frozen=frozen)]
-    if other or (frozen and moved):
-        what = f"{other[0]} is another file" if other else "its revision is another one"
+    other = [each.path.name for each in files if _differs(each, digests, root)]
+    path, reference = below(files[0].path, root), resolved.reference
+    if pinned.source not in (str(reference), f"{Origin.FILE}:{path}"):
+        raise _of_another(pinned, reference, path, same=not other)
+    if other:
         raise GateError(
-            f"{pinned.source} is pinned at {_short(pinned.revision)} and {resolved.reference} is now at "
-            f"{_short(resolved.revision)}: {what}",
-            hint="rung outdated says what changed; rung pull restores what is pinned, --force pins what there is now",
+            f"{reference} is pinned at {_short(pinned.revision)} and is at {_short(resolved.revision)} now: "
+            f"{other[0]} is another file",
+            hint=f"rung outdated says what changed; rung pull {pinned.name} restores what is pinned, "
+            "--force pins what there is now",
         )
 
 
-def _differs(each: Wanted, digests: Mapping[str, str], root: Path, *, frozen: bool) -> bool:
+def check_licence(pinned: Artefact, resolved: Resolved, headers: Sequence[Header]) -> None:
+    """Refuse another licence than the pinned one, which somebody may have agreed to.
+
+    Raises:
+        GateError: the same source states another one now.
+    """
+    now = licence_of(resolved, headers)
+    if now is None or now == pinned.licence or pinned.source != str(resolved.reference):
+        return
+    before = repr(pinned.licence) if pinned.licence is not None else "none"
+    raise GateError(
+        f"the licence of {resolved.reference} is {now!r} now, and {before} is pinned",
+        hint=f"read it; --force pins it, rung pull {pinned.name} restores what is pinned",
+    )
+
+
+def _of_another(pinned: Artefact, reference: Reference, path: str, *, same: bool) -> GateError:
+    """A place that is pinned for another reference: of the same file, or of another one of that name."""
+    if same:
+        return GateError(
+            f"{path!r} is pinned as {pinned.source} already, which {reference} would take the place of",
+            hint=f"name it so in rung.toml, or first rung lock --remove {pinned.name}",
+        )
+    return GateError(
+        f"{path!r} is the file of {pinned.source} already, and that of {reference} is another one",
+        hint="--into FOLDER keeps both, this one in models/FOLDER; --force gives up the other",
+    )
+
+
+def _differs(each: Wanted, digests: Mapping[str, str], root: Path) -> bool:
     """Whether a file is known to be another than the pinned one; a projector may be added to a pin."""
     path = below(each.path, root)
     if path not in digests:
-        return frozen or each.file.role is Role.WEIGHTS
+        return each.file.role is Role.WEIGHTS
     return each.file.sha256 not in (None, digests[path])
 
 

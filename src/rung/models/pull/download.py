@@ -236,6 +236,11 @@ class Download:
         return Fetched(found, self._hashed, by_publisher=stated is not None)
 
     def _given_up(self, error: SourceError, why: str) -> SourceError:
+        if not self._hashed:
+            return SourceError(
+                f"{error.message}; nothing came in {self._attempts:,} attempts",
+                hint=error.hint or "run it again later, or choose another source",
+            )
         of = f" of {self._size:,}" if self._size is not None else ""
         return SourceError(
             f"{error.message}; {why} the {self._hashed:,}{of} bytes that are kept",

@@ -44,6 +44,12 @@ async def with_projector(resolved: Resolved, name: str, sources: Resolves) -> Re
             f"{name!r} is not the name of a projector's file",
             hint="name it as the repository has it, such as mmproj-F16.gguf",
         )
+    there = [each.name for each in resolved.beside if each.role is Role.PROJECTOR]
+    if "mmproj" in name and name not in there:
+        raise ModelError(
+            f"{asked} has no projector {name!r} beside it",
+            hint=f"there are {', '.join(there)}" if there else "its repository has none",
+        )
     found = await sources.resolve(parse_reference(f"hf:{asked.repo}@{resolved.revision}:{name}"))
     file = found.files[0]
     if file.role is not Role.PROJECTOR:

@@ -67,7 +67,10 @@ def surprises(resolved: Resolved, artefact: Artefact) -> Iterator[str]:
             f"{resolved.reference} names {bits} bits, the file is {artefact.file_type} "
             f"with {artefact.bits_per_weight:.2f} bits a weight"
         )
-    if artefact.licence is None:
+    texts = [file.path for file in artefact.files if file.role == Role.LICENCE]
+    if texts:
+        yield f"its licence is a text that came with it: read {' and '.join(texts)}"
+    elif artefact.licence is None:
         yield "its source states no licence"
     elif not is_permissive(artefact.licence):
         yield f"the licence {artefact.licence!r} is not one of those that allow any use: read it"

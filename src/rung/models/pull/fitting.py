@@ -9,7 +9,7 @@ import msgspec
 from rung.errors import GateError
 from rung.models.fit.estimate import Estimate, estimate
 from rung.models.fit.measured import Measurements, model_key
-from rung.models.fit.model import Model, model_of
+from rung.models.fit.model import Model, is_adapter, model_of
 from rung.models.fit.remedies import remedies
 from rung.models.fit.run import Run
 from rung.models.fit.verdict import Verdict
@@ -44,8 +44,8 @@ class Fitting:
         self._force = force
         self._reserve = reserve
 
-    def __call__(self, resolved: Resolved, headers: Sequence[Header]) -> Estimate:
-        """How a model fits.
+    def __call__(self, resolved: Resolved, headers: Sequence[Header]) -> Estimate | None:
+        """How a model fits; None of an adapter, which says nothing of the model that it is for.
 
         Args:
             resolved: what it is.
@@ -54,6 +54,8 @@ class Fitting:
         Raises:
             GateError: it does not fit.
         """
+        if is_adapter(headers[0]):
+            return None
         model = model_of(headers, resolved.weights[0].name.rpartition("/")[2])
         run = Run(context=self._context or _usual_context(headers))
         answer = estimate(model, run, self._machine, reserve=self._reserve)

@@ -28,6 +28,20 @@ class Removed(msgspec.Struct, frozen=True):
     held: int = 0
 
 
+def remove_all(folder: Path) -> Removed:
+    """Remove the unfinished files of a folder and of those below it that no process is fetching.
+
+    Raises:
+        StorageError: they cannot be removed.
+    """
+    found = [remove_leftovers(place.parent) for place in sorted(folder.rglob(FOLDER))]
+    return Removed(
+        files=sum(each.files for each in found),
+        size=sum(each.size for each in found),
+        held=sum(each.held for each in found),
+    )
+
+
 def remove_leftovers(
     folder: Path, *, source: str | None = None, keep: Collection[str] = ()
 ) -> Removed:

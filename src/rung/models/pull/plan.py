@@ -7,9 +7,10 @@ from pathlib import Path
 
 import msgspec
 
-from rung.errors import ModelError
-from rung.models.lock.record import Artefact, LockedFile
-from rung.models.reference import Origin
+from rung.errors import InputError, ModelError
+from rung.models.lock.record import Artefact, Lock, LockedFile
+from rung.models.names import is_plain_path
+from rung.models.reference import Origin, Reference
 from rung.models.sources.resolved import RemoteFile, Resolved, Role
 
 FOLDER = "models"
@@ -49,7 +50,38 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     replace: bool
 
 
-def wanted(resolved: Resolved, root: Path, *, projector: bool, replace: bool) -> tuple[Wanted, ...]:
+def folder_of(lock: Lock, reference: Reference, into: str | None = None) -> str:
+    """The folder that a reference's files go to, relative to the project: where they are pinned, or `models`.
+
+    Args:
+        lock: of the project.
+        reference: of the model.
+        into: folder below `models` that was asked for.
+
+    Raises:
+        InputError: that is none, or the reference is pinned in another one.
+    """
+    pinned = lock.find(str(reference))
+    if into is not None and not is_plain_path(into):
+        raise InputError(
+            f"{into!r} is not the plain name of a folder below {FOLDER!r}",
+            hint="name it as in --into maker",
+        )
+    asked = FOLDER if into is None else f"{FOLDER}/{into}"
+    if pinned is None:
+        return asked
+    held = pinned.files[0].path.rpartition("/")[0]
+    if into is not None and held != asked:
+        raise InputError(
+            f"{reference} is pinned as {pinned.files[0].path!r} already",
+            hint=f"leave out --into, or first rung lock --remove {pinned.name}",
+        )
+    return held
+
+
+def wanted(
+    resolved: Resolved, root: Path, *, projector: bool, replace: bool, folder: str = FOLDER
+) -> tuple[Wanted, ...]:
     """The files that a reference names, weights first.
 
     Args:
@@ -57,6 +89,7 @@ def wanted(resolved: Resolved, root: Path, *, projector: bool, replace: bool) ->
         root: folder of the project.
         projector: a projector among them is wanted, too.
         replace: other files may be in the way.
+        folder: that they go to, relative to the project.
 
     Raises:
         ModelError: there are no weights, or two files would have one name.
@@ -75,7 +108,7 @@ def wanted(resolved: Resolved, root: Path, *, projector: bool, replace: bool) ->
         Wanted(
             file=file,
             source=str(resolved.reference),
-            path=root / FOLDER / name,
+            path=root / folder / name,
             by_publisher=file.sha256 is not None,
             etag=resolved.revision if resolved.reference.origin is Origin.URL else None,
             replace=replace,

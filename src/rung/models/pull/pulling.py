@@ -22,6 +22,7 @@ from rung.models.pull.agreement import (
     apart,
     below,
     check_digests,
+    check_licence,
     check_pin,
     pinned_as,
     with_right_of_pin,
@@ -32,13 +33,13 @@ from rung.models.pull.extra import projector_of, with_projector
 from rung.models.pull.fetching import Batch, fetching
 from rung.models.pull.fitting import fit_record
 from rung.models.pull.obtaining import Obtained
-from rung.models.pull.plan import wanted
+from rung.models.pull.plan import folder_of, wanted
 from rung.models.reference import Origin, Reference
 from rung.models.shards import check_parts
 from rung.models.sources.resolved import Resolved, Role
 
-Fit = Callable[[Resolved, Sequence[Header]], Estimate]
-"""Says how a model fits, or raises `GateError` when it does not."""
+Fit = Callable[[Resolved, Sequence[Header]], Estimate | None]
+"""Says how a model fits, None of an adapter; or raises `GateError` when it does not."""
 
 
 class Source(Streams, Protocol):
@@ -58,7 +59,7 @@ class Pulled(msgspec.Struct, frozen=True, kw_only=True):
         artefact: as it is pinned.
         before: what was pinned under its source, None for nothing.
         resolved: what its reference named.
-        estimate: how it fits this machine; None where that was not asked.
+        estimate: how it fits this machine; None of an adapter.
         headers: of its weights.
         obtained: its files.
     """
@@ -78,9 +79,9 @@ async def pull(
     *,
     fit: Fit,
     tell: Tell,
-    frozen: bool = False,
     force: bool = False,
     projector: str | None = None,
+    into: str | None = None,
 ) -> Pulled:
     """Fetch a model into a project and pin it.
 
@@ -90,30 +91,35 @@ async def pull(
         sources: where models come from.
         fit: says whether the model fits; asked before anything is fetched.
         tell: told how it goes, for some steps in another thread.
-        frozen: refuse what is not pinned exactly so already.
         force: replace files and pins that are in the way.
         projector: name of the repository's file that reads pictures; None for the one that is pinned, if any.
+        into: folder below `models` for the files; None for where they are pinned, or else `models` itself.
 
     Raises:
         GateError: it does not fit, the scan blocks it, or it is pinned otherwise.
         ModelError: the source has no such model, or what it has is none.
         SourceError: the source cannot be reached, or gives other bytes than its publisher states.
-        InputError: another file lies where it would go.
+        InputError: another file lies where it would go, or it is pinned in another folder.
         StorageError: the disk is full or cannot be written.
     """
     lock = read_lock(root / LOCK_NAME)
     resolved = await sources.resolve(reference)
     if extra := projector or projector_of(lock.find(str(reference))):
         resolved = await with_projector(resolved, extra, sources)
-    files = apart(wanted(resolved, root, projector=True, replace=force), lock, resolved, root)
-    before = pinned_as(lock, resolved, files, root, frozen=frozen)
-    check_pin(before, resolved, files, root, frozen=frozen, force=force)
+    folder = folder_of(lock, reference, into)
+    files = wanted(resolved, root, projector=True, replace=force, folder=folder)
+    files = apart(files, lock, resolved, root)
+    before = pinned_as(lock, resolved, files, root)
+    if before is not None and not force:
+        check_pin(before, resolved, files, root)
     files = tuple(with_right_of_pin(each, before, resolved.revision, root) for each in files)
     headers = await sources.headers(resolved)
+    if before is not None and not force:
+        check_licence(before, resolved, headers)
     estimate = fit(resolved, headers)
     tell(Settled(resolved, headers, estimate))
     async with fetching(files, resolved.store, root, sources, tell) as batch:
-        if before is not None and (frozen or not force):
+        if before is not None and not force:
             check_digests(before, batch.obtained, root)
         read = _headers_of(batch.obtained)
         if identity_of(read) != identity_of(headers):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,7 @@ from rung.models.pull.fetching import fetching
 from rung.models.pull.hashing import sha256_of
 from rung.models.pull.plan import restored
 from rung.models.pull.pulling import Source
-from rung.models.reference import Origin, Reference, parse_reference
+from rung.models.reference import Origin, Reference, names_source, parse_reference
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +44,30 @@ def pinned(root: Path) -> tuple[Artefact, ...]:
             hint="name a model to fetch and pin it: rung pull hf:owner/repo:Q4_K_M",
         )
     return found
+
+
+def pinned_by(text: str, root: Path) -> Artefact | None:
+    """The model that is pinned under a name or a reference, or whose file a path leads to; None where none is.
+
+    Args:
+        text: as somebody typed it.
+        root: folder of the project.
+
+    Raises:
+        ConfigError: the lock is damaged.
+    """
+    lock = read_lock(root / LOCK_NAME)
+    path = Path(os.path.relpath(text, root)).as_posix()
+    holder = None if names_source(text) else lock.holder(path)
+    return holder[0] if holder is not None else lock.find(text)
+
+
+def source_now(artefact: Artefact, root: Path) -> Reference:
+    """The reference that a model was pinned by, to ask for what it names now."""
+    reference = parse_reference(artefact.source)
+    if reference.origin is Origin.FILE:
+        return msgspec.structs.replace(reference, repo=str(root / reference.repo))
+    return reference
 
 
 async def restore(artefact: Artefact, root: Path, sources: Source, tell: Tell) -> Restored:
