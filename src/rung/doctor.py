@@ -1,4 +1,4 @@
-"""Whether a project can work: its files, engines, credentials, ledger and certificates, one fix for each finding.
+"""Whether a project can work: its files, engines, credentials, pinned models, ledger and certificates.
 
 Only looks: nothing is made, changed, sent for an answer, or shown that is secret. How findings are printed is
 `cli.doctor`'s business.
@@ -21,6 +21,8 @@ from rung.ledger.database import locate, store_path
 from rung.ledger.queries import heads, reading
 from rung.ledger.verify import verify
 from rung.ledger.writer import Ledger
+from rung.models.lock.file import LOCK_NAME, read_lock
+from rung.models.lock.record import LockedFile
 from rung.policy import allowed_set
 from rung.project import Project
 from rung.quantities import counted
@@ -52,7 +54,7 @@ class Check(msgspec.Struct, frozen=True):
     """One thing that was looked at.
 
     Attributes:
-        area: settings, tasks, credentials, engines, ledger or certificates.
+        area: settings, tasks, credentials, engines, models, ledger or certificates.
         level: how it is.
         detail: one sentence.
         fix: what to do about it, None when it is fine.
@@ -78,6 +80,7 @@ async def examine(path: Path | None) -> list[Check]:
             *task_checks,
             *_credentials(settings, os.environ),
             *await _engines(project, tasks),
+            *await asyncio.to_thread(_lock, settings.root),
             *await _ledger(settings),
             *[check for task in tasks for check in await _certificate(project, task)],
         ]
@@ -214,6 +217,39 @@ _STATES = {
     State.DOWN: (Level.ERROR, "start the server, or correct base_url in rung.toml"),
     State.MISCONFIGURED: (Level.ERROR, "correct the rung in rung.toml"),
 }
+
+
+def _lock(root: Path) -> list[Check]:
+    """Whether the files of pinned models are there and as long as they were; nothing where none is pinned."""
+    try:
+        lock = read_lock(root / LOCK_NAME)
+    except RungError as error:
+        return _refused("models", error, "restore rung.lock from version control")
+    checks = [
+        check
+        for artefact in lock.artefacts
+        for file in artefact.files
+        if (check := _pinned_file(root / file.path, file, artefact.name)) is not None
+    ]
+    if lock.artefacts and not checks:
+        held = counted(len(lock.artefacts), "model")
+        detail = f"{LOCK_NAME}: {held}, each file as long as it was; what is in them was not read (rung verify)"
+        return [Check("models", Level.OK, detail)]
+    return checks
+
+
+def _pinned_file(path: Path, file: LockedFile, name: str) -> Check | None:
+    """What is wrong with a pinned file that its name and size tell."""
+    try:
+        size = path.stat().st_size
+    except OSError:
+        detail = f"{LOCK_NAME}: {file.path} of {name} is not there"
+        return Check("models", Level.WARNING, detail, f"rung pull {name}")
+    if size == file.size:
+        return None
+    detail = f"{LOCK_NAME}: {file.path} of {name} has {size:,} bytes, {file.size:,} are pinned"
+    fix = f"rung pull {name}, or rung verify {name} to see what changed"
+    return Check("models", Level.ERROR, detail, fix)
 
 
 async def _ledger(settings: Settings) -> list[Check]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from gguf_models import tiny_model
 from rung.cli import root
 from rung.ids import new_id
 from rung.ledger.writer import Ledger, ReceiptEntry
@@ -86,6 +87,25 @@ def test_wrong_settings_are_each_a_finding() -> None:
     result = rung("doctor")
     assert result.exit_code == 2
     assert [level for level, _, _ in findings()["settings"]] == ["error"] * 3
+
+
+def test_pinned_models_are_there_and_as_long_as_they_were(project: Path) -> None:
+    """What is in them is `rung verify`'s to read, and that is said."""
+    path = project / "tiny.gguf"
+    tiny_model(path)
+    assert rung("lock", "tiny.gguf").exit_code == 0
+    ((level, detail, _),) = findings()["models"]
+    assert level == "ok"
+    assert "what is in them was not read (rung verify)" in detail
+    with path.open("ab") as file:
+        file.write(b"more")
+    ((level, detail, fix),) = findings()["models"]
+    assert (level, "tiny.gguf of tiny has" in detail) == ("error", True)
+    assert (fix or "").startswith("rung pull tiny")
+    path.unlink()
+    assert findings()["models"][0][0] == "warning"
+    (project / "rung.lock").write_text("{")
+    assert findings()["models"][0][0] == "error"
 
 
 def test_a_wrong_task_does_not_hide_the_others() -> None:

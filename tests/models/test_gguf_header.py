@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 import struct
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -317,3 +318,16 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ModelError, match="is not a regular file"):
         read_header(tmp_path / "pipe")
+
+
+def test_what_is_no_model_is_to_be_scanned_not_downloaded_again(tmp_path: Path) -> None:
+    """A pickle under a model's name, or a zip behind one, is nothing that came damaged."""
+    for content in (b"\x80\x04\x95\x1d" + bytes(40), WHOLE + b"PK\x03\x04" + bytes(60)):
+        path = tmp_path / "evil.gguf"
+        path.write_bytes(content)
+        with pytest.raises(ModelError) as here:
+            read_header(path)
+        assert (here.value.hint or "").endswith(f"rung scan {path}")
+        with pytest.raises(ModelError) as away:
+            header_from("evil.gguf", len(content), BytesIO(content).read)
+        assert "rung scan" not in (away.value.hint or "")

@@ -18,7 +18,7 @@ _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 @config_option
 @json_option
 def command(config: Path | None, as_json: bool) -> None:
-    """Check settings, tasks, credentials, engines, ledger and certificates; one fix for each finding.
+    """Check settings, tasks, credentials, engines, pinned models, ledger and certificates; one fix for each finding.
 
     Exits with 2 when something is broken; what is only not done yet is a warning.
     """

@@ -34,6 +34,7 @@ Read = Callable[[int], bytes]
 _PIECE = 1024 * 1024  # divides HEADER_BYTES, so that no more than that is ever held
 _COUNT = struct.Struct("<Q")
 _ANOTHER = "download or convert it again, or choose another file"
+_FOREIGN = "choose another file, and let no program load this one"
 
 
 def facts_of(path: Path) -> os.stat_result:
@@ -69,7 +70,7 @@ def opened(path: Path) -> Iterator[BoundedReader]:
     facts_of(path)  # asked before: opening a pipe waits for somebody to write to it
     try:
         with path.open("rb") as file:
-            yield BoundedReader(str(path), os.fstat(file.fileno()).st_size, file.read)
+            yield BoundedReader(str(path), os.fstat(file.fileno()).st_size, file.read, here=True)
     except OSError as error:
         raise ModelError(
             f"the model file {str(path)!r} cannot be read: {error.strerror or error}",
@@ -84,16 +85,18 @@ class BoundedReader:
         name: of the file, for messages.
         size: of the file, in bytes.
         read: gives its bytes from the start on; what it raises passes through.
+        here: whether the name is the path of a file on this machine.
 
     Attributes:
         size: of the file, in bytes.
         at: bytes taken so far, which is also where the next value starts in the file.
     """
 
-    def __init__(self, name: str, size: int, read: Read) -> None:
+    def __init__(self, name: str, size: int, read: Read, *, here: bool = False) -> None:
         self.size = size
         self.at = 0
         self._name = name
+        self._here = here
         self._read = read
         self._held = bytearray()
         self._kept_text = 0
@@ -185,6 +188,11 @@ class BoundedReader:
     def damaged(self, what: str, *, hint: str = _ANOTHER) -> ModelError:
         """The file, and what is wrong with it."""
         return ModelError(f"the model file {self._name!r} {what}", hint=hint)
+
+    def foreign(self, what: str) -> ModelError:
+        """The file, and that it is something else than a model or holds something besides: what, a scan tells."""
+        look = f"see what it is, before any program loads it: rung scan {self._name}"
+        return self.damaged(what, hint=look if self._here else _FOREIGN)
 
     def _cut_short(self) -> ModelError:
         return self.damaged(

@@ -231,7 +231,7 @@ def _placed(reader: BoundedReader, infos: Sequence[Tensor], alignment: int) -> t
         end = start + size
     behind = reader.size - _padded(end if infos else reader.at, alignment)
     if behind > 0:
-        raise reader.damaged(f"has {behind:,} bytes behind its last tensor that belong to nothing")
+        raise reader.foreign(f"has {behind:,} bytes behind its last tensor that belong to nothing")
     return tuple(placed)
 
 

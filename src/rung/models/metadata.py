@@ -124,10 +124,7 @@ def read_front(reader: BoundedReader) -> tuple[int, dict[str, Entry]]:
 def _check_kind(reader: BoundedReader) -> None:
     magic = reader.take(len(MAGIC))
     if magic != MAGIC:
-        raise reader.damaged(
-            f"is not a GGUF file: it starts with {magic!r}",
-            hint="name a model in GGUF format (.gguf)",
-        )
+        raise reader.foreign(f"is not a GGUF file: it starts with {magic!r}")
     version = int(reader.number("I"))
     if version not in VERSIONS:
         swapped = "" if version & 0xFFFF else ", little-endian; this file is big-endian"
