@@ -292,6 +292,14 @@ def test_a_mistake_is_one_sentence(project: Path, words: tuple[str, ...], senten
     assert not (project / LOCK_NAME).exists()
 
 
+def test_a_bill_of_materials_makes_no_folder(project: Path) -> None:
+    """That its path names by mistake."""
+    lock()
+    error = refused("--export", "none/bom.json")
+    assert "there is no folder 'none'" in error.message
+    assert not (project / "none").exists()
+
+
 @pytest.mark.parametrize(
     "words",
     [("--frozen", "--remove"), ("a.gguf", "--frozen"), ("a", "--export", "-"), ("--remove",)],

@@ -122,6 +122,12 @@ def test_a_source_that_cannot_be_asked_is_said_and_exit_3(hub: Hub) -> None:
     assert "own    not known: " in done.stdout
 
 
+def test_with_no_source_to_ask_nothing_sounds_like_good_news(hub: Hub) -> None:
+    """What is not known is not called unchanged."""
+    hub.fail(Fault(Mode.STATUS, status=500), times=99, path="/api/")
+    assert "no change" not in run("outdated", "tiny").stdout
+
+
 def test_a_repository_that_is_gone_is_an_answer(project: Path) -> None:
     """Exit 0, in the words of the source."""
     path = project / "rung.lock"

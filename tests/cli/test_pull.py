@@ -364,6 +364,16 @@ def test_what_is_left_of_a_stop_is_removed_on_demand(root: Path, rung: Rung) -> 
     assert list(part.iterdir()) == []
 
 
+def test_what_is_left_below_is_removed_too(root: Path, rung: Rung) -> None:
+    """Models lie in folders below `models` where two have one name."""
+    left = root / "models" / "maker" / ".part" / f"{'ab' * 32}.part"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(bytes(1000))
+    code, output, _ = rung("--clean")
+    assert (code, output) == (0, "1 unfinished file removed, 1.00 kB\n")
+    assert not left.exists()
+
+
 def test_an_address_is_said_with_its_etag_and_without_its_query(
     root: Path, hub: Hub, rung: Rung, original: Path
 ) -> None:

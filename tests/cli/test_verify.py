@@ -119,6 +119,8 @@ def test_a_missing_file_is_said_with_what_to_do(project: Path) -> None:
     (project / "models" / "tiny.gguf").unlink()
     done = run("verify")
     assert done.exit_code == 1
+    assert done.stdout.startswith("missing ")
+    assert "changed" not in done.stdout
     assert "models/tiny.gguf is not there\nhint: restore the file from where it came" in done.stdout
 
 

@@ -223,6 +223,14 @@ def test_a_source_that_stays_away_is_asked_five_times(hub: Hub, tmp_path: Path) 
     assert told.kinds()[0] == "Resumed"
 
 
+def test_where_nothing_came_there_is_nothing_to_go_on_from(hub: Hub, tmp_path: Path) -> None:
+    """The sentence does not promise it."""
+    hub.fail(Fault(Mode.STATUS, status=503), times=5, path="/cdn/")
+    with pytest.raises(SourceError, match="nothing came in 5 attempts") as refused:
+        fetch(remote(hub), tmp_path)
+    assert "goes on" not in (refused.value.hint or "")
+
+
 def test_a_source_that_gets_on_is_given_any_number_of_attempts(hub: Hub, tmp_path: Path) -> None:
     """Ten cuts, each after a megabyte or more."""
     big = CONTENT * 5

@@ -236,7 +236,7 @@ class Download:
         return Fetched(found, self._hashed, by_publisher=stated is not None)
 
     def _given_up(self, error: SourceError, why: str) -> SourceError:
-        if not self._hashed:
+        if not self._hashed and not self._came:
             return SourceError(
                 f"{error.message}; nothing came in {self._attempts:,} attempts",
                 hint=error.hint or "run it again later, or choose another source",
