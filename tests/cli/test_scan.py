@@ -63,9 +63,8 @@ def test_a_blocked_file_says_why_and_what_to_do(tmp_path: Path) -> None:
     code, said = scan(path)
     lines = said.splitlines()
     assert code == 1
-    assert lines[0] == (
-        "blocked: a Python pickle, which can run any code when it is loaded: it imports os.getcwd (byte 0)"
-    )
+    assert lines[0] == "blocked   1 file"
+    assert "which can run any code when it is loaded: it imports os.getcwd (byte 0)" in lines[2]
     assert [line.split()[0] for line in lines[2:5]] == ["pickle", "pickle-global", "pickle-broken"]
     assert "note: picklescan knows as dangerous: os.getcwd" in said
     assert lines[-1].startswith("next      do not load these in any program")
@@ -77,7 +76,7 @@ def test_a_folder_is_counted_and_blocked_files_come_first(tmp_path: Path) -> Non
     (tmp_path / "z.bin").write_bytes(PICKLES["torch"])
     code, said = scan(tmp_path)
     assert code == 1
-    assert said.splitlines()[0] == "blocked: 1 of 2 files"
+    assert said.splitlines()[0] == "blocked   1 of 2 files"
     assert said.index("z.bin") < said.index("a.json")
 
 
@@ -132,8 +131,31 @@ def test_a_file_that_nothing_is_pinned_for_does_not_hide_the_others(project: Pat
     update_lock(project / LOCK_NAME, lambda lock: Lock(artefacts=(*lock.artefacts, renamed)))
     words = [str(folder), "--against", str(project / LOCK_NAME)]
     result = CliRunner().invoke(command, words)
-    assert isinstance(result.exception, InputError)
+    assert isinstance(result.exception, SystemExit)
     assert "it imports os.getcwd" in result.stdout
+    (folder / "z.bin").unlink()
+    code, said = scan(*words)
+    assert code == 0
+    assert "pins nothing called 'other.gguf': its chat template was compared with nothing" in said
+    with pytest.raises(InputError, match="pins nothing called"):
+        scan(folder / "other.gguf", *words[1:])
+
+
+def test_what_to_do_with_a_damaged_text_is_not_to_fetch_a_model(tmp_path: Path) -> None:
+    """There is no GGUF of it."""
+    path = tmp_path / "a.jinja"
+    path.write_text("{% for a in b %}")
+    code, said = scan(path)
+    assert code == 1
+    assert "GGUF" not in said
+    assert "next      do not load or run these" in said
+
+
+def test_a_model_that_is_not_here_is_not_fetched_to_be_scanned() -> None:
+    """And nobody is said to have wanted no network."""
+    with pytest.raises(InputError, match="rung scan fetches nothing") as refused:
+        scan("hf:someone/tiny-GGUF:Q4_K_M")
+    assert "network" not in refused.value.message
 
 
 def test_a_name_that_is_too_long_to_be_shown_ends_nothing(tmp_path: Path) -> None:
@@ -194,9 +216,7 @@ def test_a_pinned_model_is_found_by_its_name_and_held_to_its_template(project: P
     tiny_model(project / "models" / "tiny.gguf", dim=64, template=changed)
     code, said = scan("tiny")
     assert code == 1
-    assert said.splitlines()[0].startswith(
-        "blocked: a chat template that is not the pinned one (tokenizer.chat_template)"
-    )
+    assert "a chat template that is not the pinned one (tokenizer.chat_template)" in said
     assert "+++ now" in said
     assert "https://example.org" in said
     assert "pin it: rung lock" in said
@@ -214,6 +234,9 @@ def test_a_template_is_compared_with_a_lock_a_model_or_a_text(project: Path) -> 
     said = scan_json(other, "--against", text)
     assert said["files"][0]["findings"][0]["rule"] == "template-changed"
     assert "+{{ messages[0].content }}" in said["files"][0]["template_diff"]
+    told = scan(other, "--against", text)[1]
+    assert "a chat template that is not that of " in told
+    assert "pin" not in told.partition("template-changed")[2]
     with pytest.raises(InputError, match="is no file"):
         scan(model, "--against", project / "missing")
 

@@ -29,6 +29,10 @@ _WEIGHTS = Role.WEIGHTS.value
 _LONGEST_TEMPLATE = 512 * 1024
 
 
+class _NotPinned(InputError):
+    """A lock says nothing of a file."""
+
+
 class _Target(msgspec.Struct, frozen=True):
     """A file or folder to look at.
 
@@ -104,9 +108,10 @@ def _scanned(
         except RungError as error:
             errors.append(error)
             continue
+        within = Path(word).is_dir()
         for path, report, pinned in found:
             try:
-                scanned.append(_compared(report, path, pinned, against))
+                scanned.append(_compared(report, path, pinned, against, within=within))
             except RungError as error:
                 scanned.append(Scanned(report))
                 errors.append(error)
@@ -195,32 +200,56 @@ def _stored(word: str) -> list[_Target]:
         found = run_blocking(resolved())
     except SourceError as error:
         raise InputError(
-            error.message,
-            hint="name a path or a model that is pinned here; rung pull scans what it fetches",
-        ) from None
+            f"{str(reference)!r} is not on this machine by that name, and rung scan fetches nothing",
+            hint="name a path, a pinned model or, exactly, hf:owner/repo@commit:file.gguf; "
+            "rung pull scans what it fetches",
+        ) from error
     return [_Target(file.path, file.name) for file in found.files if file.path is not None]
 
 
-def _compared(report: Report, path: Path, pinned: str | None, against: Path | None) -> Scanned:
-    """A report, blocked where the chat template is not the one that was agreed to."""
+def _compared(
+    report: Report, path: Path, pinned: str | None, against: Path | None, *, within: bool
+) -> Scanned:
+    """A report, blocked where the chat template is not the one that was agreed to.
+
+    Args:
+        report: of the scan.
+        path: of the file.
+        pinned: the template that is pinned for it, None for none.
+        against: what to compare with instead.
+        within: whether the file was found in a folder; then it may be one that nothing is pinned for.
+
+    Raises:
+        RungError: `against` cannot be read, or pins something else.
+    """
     if report.outcome is Outcome.BLOCKED or not report.format.startswith(_GGUF):
         return Scanned(report)
-    agreed = pinned if against is None else _agreed(against, path)
+    try:
+        agreed = pinned if against is None else _agreed(against, path)
+    except _NotPinned as error:
+        if not within:
+            raise
+        note = f"{error.message}: its chat template was compared with nothing"
+        return Scanned(msgspec.structs.replace(report, notes=(*report.notes, note)))
     if agreed is None:
         return Scanned(report)
     header = _header(path)
     if header.number("split.no"):  # templates are in the first part
         return Scanned(report)
-    diff = template_diff(agreed, template_of((header,)) or "")
+    by_lock = against is None or _is_lock(against, _beginning(against))
+    name = "pinned" if by_lock else "agreed"
+    diff = template_diff(agreed, template_of((header,)) or "", name=name)
     if not diff:
         return Scanned(report)
     what = "a chat template that is not the pinned one"
+    if not by_lock:
+        what = f"a chat template that is not that of {shown(str(against))}"
     changed = msgspec.structs.replace(
         report,
         outcome=Outcome.BLOCKED,
         findings=(Finding("template-changed", what, "tokenizer.chat_template"),),
     )
-    return Scanned(changed, diff)
+    return Scanned(changed, diff, pinned=by_lock)
 
 
 def _header(path: Path) -> Header:
@@ -237,11 +266,10 @@ def _agreed(against: Path, path: Path) -> str | None:
     """
     if not against.is_file():
         raise InputError(f"{str(against)!r} is no file", hint=f"name a {LOCK_NAME} or a file")
-    with against.open("rb") as file:
-        begin = file.read(_LONGEST_TEMPLATE)
+    begin = _beginning(against)
     if begin.startswith(b"GGUF"):
         return template_of((_header(against),)) or ""
-    if against.name == LOCK_NAME or begin.lstrip().startswith(b'{"artefacts"'):
+    if _is_lock(against, begin):
         return _in_lock(read_lock(against), against, path)
     try:
         return begin.decode()
@@ -249,6 +277,15 @@ def _agreed(against: Path, path: Path) -> str | None:
         raise InputError(
             f"{str(against)!r} holds no chat template", hint="name a text or a .gguf file"
         ) from None
+
+
+def _beginning(against: Path) -> bytes:
+    with against.open("rb") as file:
+        return file.read(_LONGEST_TEMPLATE)
+
+
+def _is_lock(against: Path, begin: bytes) -> bool:
+    return against.name == LOCK_NAME or begin.lstrip().startswith(b'{"artefacts"')
 
 
 def _in_lock(lock: Lock, against: Path, path: Path) -> str | None:
@@ -263,8 +300,8 @@ def _in_lock(lock: Lock, against: Path, path: Path) -> str | None:
     raise _not_pinned(against, path)
 
 
-def _not_pinned(against: Path, path: Path) -> RungError:
-    return InputError(
+def _not_pinned(against: Path, path: Path) -> _NotPinned:
+    return _NotPinned(
         f"{str(against)!r} pins nothing called {path.name!r}",
         hint="name the file that holds the template it is to have",
     )

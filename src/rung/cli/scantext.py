@@ -14,6 +14,8 @@ from rung.quantities import counted
 _MOST_SHOWN = 20
 _WORST = (Outcome.BLOCKED, Outcome.TEXT, Outcome.CLEAN)
 _TEXT = "nothing here loads it, and nothing is promised of it"
+_WORDS = frozenset({"json", "markup", "python", "template", "text", "yaml"})
+"""What findings about texts begin with, which are no weights that there might be as GGUF."""
 _OTHERS = f"the rest is text: {_TEXT}"
 
 
@@ -22,11 +24,13 @@ class Scanned(msgspec.Struct, frozen=True):
 
     Attributes:
         report: of the scan.
-        diff: from the pinned chat template to the file's, empty when they are the same or nothing is pinned.
+        diff: from the agreed chat template to the file's, empty when they are the same or none was agreed to.
+        pinned: whether the one that was agreed to is pinned, and not of another file.
     """
 
     report: Report
     diff: str = ""
+    pinned: bool = True
 
 
 def describe(scanned: Sequence[Scanned]) -> str:
@@ -60,11 +64,7 @@ def _lines(scanned: Sequence[Scanned]) -> Iterator[str]:
     )
     count = counted(len(scanned), "file")
     if blocked:
-        yield (
-            blocked[0].report.verdict
-            if len(scanned) == 1
-            else f"blocked: {len(blocked):,} of {count}"
-        )
+        yield f"blocked   {len(blocked):,} of {count}" if len(scanned) > 1 else f"blocked   {count}"
     elif texts:
         yield (
             f"clean     {len(clean):,} of {count}; {_OTHERS}"
@@ -96,6 +96,11 @@ def _file(each: Scanned) -> Iterator[str]:
 def _advice(blocked: Sequence[Scanned]) -> Iterator[str]:
     rules = {finding.rule for each in blocked for finding in each.report.findings}
     if "template-changed" in rules:
-        yield "next      read the change; if it is meant, pin it: rung lock"
-    if rules - {"template-changed"}:
+        meant = "if it is meant, pin it: rung lock"
+        pinned = all(each.pinned for each in blocked)
+        yield f"next      read the change; {meant}" if pinned else "next      read the change"
+    found = {rule.partition("-")[0] for rule in rules - {"template-changed"}}
+    if found - _WORDS:
         yield "next      do not load these in any program; fetch the model as GGUF, from its publisher"
+    elif found:
+        yield "next      do not load or run these; what is only damaged, mend or fetch again"

@@ -124,28 +124,33 @@ def template_notes(text: str) -> tuple[str, ...]:
     return tuple(notes[:_MOST_NOTES])
 
 
-def template_diff(pinned: str, now: str) -> str:
+def template_diff(pinned: str, now: str, *, name: str = "pinned") -> str:
     """What changed between two templates, as a unified diff of at most some hundred lines; empty for nothing.
 
     Of two that are longer than templates are, only where they begin to differ.
+
+    Args:
+        pinned: the one that was agreed to.
+        now: the one that is there.
+        name: what the first is called.
     """
     before, after = pinned.splitlines(), now.splitlines()
     if len(before) * len(after) > _MOST_PAIRS:
-        return _first_difference(before, after)
-    lines = difflib.unified_diff(before, after, "pinned", "now", lineterm="")
+        return _first_difference(before, after, name)
+    lines = difflib.unified_diff(before, after, name, "now", lineterm="")
     kept = [shown(line) for line, _ in zip(lines, range(_MOST_DIFF), strict=False)]
     if not kept and pinned != now:
         return _ENDS_DIFFER
     return "\n".join([*kept, "…"] if len(kept) == _MOST_DIFF else kept)
 
 
-def _first_difference(before: Sequence[str], after: Sequence[str]) -> str:
+def _first_difference(before: Sequence[str], after: Sequence[str], name: str) -> str:
     if before == after:
         return _ENDS_DIFFER
     pairs = itertools.zip_longest(before, after)
     number, (old, new) = next(pair for pair in enumerate(pairs, 1) if pair[1][0] != pair[1][1])
     lines = [
-        f"too long to be compared line by line: {len(before):,} lines pinned, {len(after):,} now; "
+        f"too long to be compared line by line: {len(before):,} lines {name}, {len(after):,} now; "
         f"line {number:,} is the first that differs",
         *([shown(f"-{old}")] if old is not None else []),
         *([shown(f"+{new}")] if new is not None else []),
