@@ -213,6 +213,10 @@ MISTAKES = {
         SMALLEST.replace("model =", "modle ="),
         "rung.toml:4: unknown key 'rungs.student.modle'; did you mean 'model'?",
     ),
+    "a key that is needed, mistyped": (
+        SMALLEST.replace("engine =", "engin ="),
+        "rung.toml:3: unknown key 'rungs.student.engin'; did you mean 'engine'?",
+    ),
     "no format": (SMALLEST.replace("format = 1\n", ""), "rung.toml: format is missing: 1"),
     "other format": (
         SMALLEST.replace("format = 1", "format = 2"),

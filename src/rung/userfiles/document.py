@@ -57,10 +57,31 @@ class Mistakes:
     def __init__(self, document: Document) -> None:
         self._document = document
         self._found: list[tuple[Key, str]] = []
+        self._meant: set[Key] = set()
 
     def add(self, at: Key, message: str) -> None:
         """Note one mistake of the value at `at`."""
         self._found.append((at, message))
+
+    def add_unknown(self, at: Key, known: Iterable[str]) -> None:
+        """Note a key that there is none of, and hold on to which one may be meant."""
+        names = list(known)
+        near = _nearest(at[-1], names)
+        guess = f"; did you mean {near!r}?" if near else f"; known here: {', '.join(names)}"
+        self.add(at, f"unknown key {shown_key(at)!r}{guess}")
+        if near:
+            self._meant.add((*at[:-1], near))
+
+    def add_missing(self, at: Key, key: Key, message: str) -> None:
+        """Note that `key` is not there, unless another is that is likely the same one mistyped.
+
+        Args:
+            at: where to report it.
+            key: what is missing.
+            message: what to say.
+        """
+        if key not in self._meant:
+            self.add(at, message)
 
     def touch(self, at: Key) -> bool:
         """Whether a mistake was noted at `at` or below it."""
@@ -165,9 +186,15 @@ def shown_value(value: object) -> str:
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` when a known word is close to `word`, else nothing."""
+    near = _nearest(word, known)
+    return f"; did you mean {near!r}?" if near else ""
+
+
+def _nearest(word: object, known: Iterable[str]) -> str | None:
+    """The known word that is most likely meant; letters that changed places count for less than others."""
     close = difflib.get_close_matches(str(word), list(known), n=3)
     swapped = [other for other in close if sorted(other) == sorted(str(word))]
-    return f"; did you mean {(swapped or close)[0]!r}?" if close else ""
+    return next(iter(swapped or close), None)
 
 
 def one_of(known: Iterable[str]) -> str:

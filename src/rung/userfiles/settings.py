@@ -196,9 +196,8 @@ class _Settings:
                 )
         missing = [key for key in NEEDED[table.engine] if getattr(table, key) is None]
         for key in missing:
-            self._mistakes.add(
-                at, f"rungs.{name}.{key} is missing: engine {table.engine.value!r} needs it"
-            )
+            said = f"rungs.{name}.{key} is missing: engine {table.engine.value!r} needs it"
+            self._mistakes.add_missing(at, (*at, key), said)
         if missing:
             return None
         if table.engine is EngineName.REPLAY:

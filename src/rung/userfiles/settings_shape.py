@@ -174,7 +174,9 @@ class LoadTable(Table, frozen=True):
         dict[Name, Folder],
         Meta(
             description="LoRA adapters by name, GGUF files below this file's folder.",
-            extra={"must": "a table of names and paths below this file's folder"},
+            extra={
+                "must": 'a table of names and paths below this file\'s folder, such as { tone = "models/tone.gguf" }'
+            },
         ),
     ] = msgspec.field(default_factory=dict)
     start_s: Annotated[

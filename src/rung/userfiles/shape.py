@@ -48,7 +48,8 @@ def read_table(shape: type[Shape], data: object, at: Key, mistakes: Mistakes) ->
         if key in data:
             value = read_value(field.type, data[key], (*at, key), mistakes)
         elif field.required:
-            mistakes.add((*at, key), f"{shown_key((*at, key))} is missing: {must_be(field.type)}")
+            said = f"{shown_key((*at, key))} is missing: {must_be(field.type)}"
+            mistakes.add_missing((*at, key), (*at, key), said)
             value = MISSING
         else:
             continue
@@ -103,11 +104,9 @@ def must_be(kind: Any) -> str:
 def _report_unknown(
     data: Mapping[str, object], fields: Mapping[str, object], at: Key, mistakes: Mistakes
 ) -> None:
-    known = f"; known here: {', '.join(fields)}"
     for key in data:
         if key not in fields:
-            guess = did_you_mean(key, fields) or known
-            mistakes.add((*at, key), f"unknown key {shown_key((*at, key))!r}{guess}")
+            mistakes.add_unknown((*at, key), fields)
 
 
 def _read_entries(
