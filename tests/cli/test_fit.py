@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click import UsageError
 from click.testing import CliRunner, Result
 
 from fit_parts import GIB, MIB, sparse_model
@@ -254,6 +255,34 @@ def test_remedies_start_from_what_was_measured_here(models: Path) -> None:
     assert found["verdict"] == "no"
     assert found["remedies"]
     assert {one["verdict"] for one in found["sweep"]} == {"no"}
+
+
+def test_the_table_is_about_the_card_as_the_first_line_is(models: Path) -> None:
+    """The same context has the same figure in both."""
+    words = (models / "qwen3-4b.gguf", "--on", "rtx-4090", "--sweep")
+    said = fit(*words).output
+    figure = said.removeprefix("fits · ").partition(" of ")[0]
+    table = said.partition("needed of RTX 4090")[2]
+    (row,) = (line for line in table.splitlines() if line.lstrip().startswith("4,096 "))
+    assert f"{figure} fits" in row
+
+
+def test_options_that_would_be_passed_over_in_silence_are_refused(models: Path) -> None:
+    """One machine at a time, and a list has no model."""
+    for words, said in (
+        ((models / "tiny.gguf", "--on", "laptop-8gb", "--on", "laptop-16gb"), "one machine"),
+        ((models / "tiny.gguf", "--on", "laptop-8gb,laptop-16gb"), "one machine"),
+        (("--profiles", "nosuch"), "takes no model"),
+    ):
+        error = fit(*words).exception
+        assert isinstance(error, UsageError)
+        assert said in error.message
+
+
+def test_a_repository_without_its_source_is_recognised() -> None:
+    """As web pages write it."""
+    assert refused("Qwen/Qwen3-4B-GGUF").hint == "check the path, or write hf:Qwen/Qwen3-4B-GGUF"
+    assert refused("models/none.gguf").hint == "check the path"
 
 
 def test_a_sweep_is_a_table_of_contexts_and_slots(models: Path) -> None:

@@ -19,8 +19,13 @@ from click.testing import CliRunner
 from gguf_models import tiny_model
 from rung.cli import root as command_line
 from rung.cli.run import _shower
+from rung.cli.runtext import measured
+from rung.engines.llama_cpp.parameters import ModelParameters
+from rung.engines.protocol import Finish, Generation
 from rung.errors import ModelError, RungError
+from rung.models.header import read_header
 from rung.models.lock.file import LOCK_NAME, read_lock
+from rung.receipt import Usage
 
 SCHEMA = {
     "type": "object",
@@ -264,7 +269,26 @@ def test_a_pinned_model_is_asked_by_its_name_and_only_as_it_was_pinned(
         file.write(bytes([last ^ 1]))
     code, _, said = rung(tmp_path, "models/tiny.gguf", "hi", "--max-tokens", "2")
     assert code != 0
-    assert "model file changed since it was pinned" in said
+    assert "model file changed since it was pinned: models/tiny.gguf is" in said
+    model.unlink()
+    code, _, said = rung(tmp_path, name, "hi", "--max-tokens", "2")
+    assert code == 2
+    assert f"{name!r} is pinned, but its file 'models/tiny.gguf' is not there" in said
+    assert "rung pull restores what is pinned" in said
+
+
+@pytest.mark.parametrize(
+    ("pieces", "seconds", "timed"), [(8, 1.0, True), (1, 1.0, False), (8, 0.0001, False)]
+)
+def test_pieces_that_come_at_once_give_no_rate(
+    folder: Path, pieces: int, seconds: float, *, timed: bool
+) -> None:
+    """Eight tokens in one piece are not 40,000 tokens a second."""
+    header = read_header(folder / "tiny.gguf")
+    parameters = ModelParameters(path=str(header.path), context=256)
+    answer = Generation(text="x", finish=Finish.STOP, usage=Usage(9, 8), model="tiny")
+    run = measured(header, parameters, answer, (0.0, 1.0, 1.0 + seconds), pieces)
+    assert (run.tokens_per_second is not None) is timed
 
 
 def test_a_reference_that_is_not_pinned_names_the_pull(

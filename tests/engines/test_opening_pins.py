@@ -95,6 +95,20 @@ def test_a_reference_may_be_written_as_everywhere_else(tmp_path: Path, model: st
     assert health(tmp_path).state in (State.READY, State.COLD)
 
 
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [(None, 'write model = "models/tiny.gguf"'), (SOURCE, f'write model = "{SOURCE}"')],
+)
+def test_a_name_in_the_lock_is_not_what_a_rung_names(
+    tmp_path: Path, source: str | None, hint: str
+) -> None:
+    """It says what to write instead."""
+    project(tmp_path, "tiny", source=source)
+    with pytest.raises(ModelError, match=r"'tiny' is a name in rung\.lock, not a file") as refused:
+        asked(tmp_path)
+    assert refused.value.hint == hint
+
+
 def test_a_query_of_a_rungs_address_is_not_shown(tmp_path: Path) -> None:
     """It may be a key."""
     project(tmp_path, "https://model.example/x.gguf?sig=abc")
@@ -116,7 +130,7 @@ def test_a_flipped_bit_is_refused_with_both_digests(tmp_path: Path, model: str) 
     with pytest.raises(EngineUnavailable) as refused:
         asked(tmp_path)
     message = refused.value.message
-    assert message.startswith("model file changed since it was pinned: ")
+    assert message.startswith("model file changed since it was pinned: models/tiny.gguf is ")
     assert message.endswith(
         f" is sha256 {hashlib.sha256(content).hexdigest()}, rung.lock says {pinned}"
     )

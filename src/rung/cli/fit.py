@@ -55,8 +55,17 @@ _kind = click.Choice(CACHE_TYPES, case_sensitive=False)
     help="Layers on the card; without it as many as it holds.",
 )
 @click.option("--cpu-moe", is_flag=True, help="Keep experts in the host's memory.")
-@click.option("--on", "profile", help="Another machine than this one; --profiles lists them.")
-@click.option("--rules", "rule_set", help="Engine rule set to reckon with.")
+@click.option(
+    "--on",
+    "profile",
+    multiple=True,
+    help="Another machine than this one; --profiles lists them.",
+)
+@click.option(
+    "--rules",
+    "rule_set",
+    help="Engine whose arithmetic holds, such as llama.cpp, ollama or lm-studio; a wrong one lists all.",
+)
 @click.option("--sweep", "swept", is_flag=True, help="Try contexts and slots, as a table.")
 @click.option(
     "--plot",
@@ -67,7 +76,7 @@ _kind = click.Choice(CACHE_TYPES, case_sensitive=False)
 @json_option
 def command(
     model: str | None,
-    profile: str | None,
+    profile: tuple[str, ...],
     rule_set: str | None,
     swept: bool,
     plot: Path | None,
@@ -80,16 +89,20 @@ def command(
     MODEL is a GGUF file, `starter`, or a reference such as hf:Qwen/Qwen3-4B-GGUF:Q4_K_M, of which only the header is
     read. Exit code 0: it fits, tightly or with layers on the host included; 1: it does not.
     """
+    if profiles and model is not None:
+        raise click.UsageError(f"--profiles lists machines and takes no model, not {model!r}")
     if profiles:
         _list_machines(as_json=as_json)
         return 0
     if model is None:
         raise click.UsageError("Missing argument 'MODEL'.")
+    if len(profile) > 1 or any("," in name for name in profile):
+        raise click.UsageError("--on takes one machine; ask once for each")
     if plot is not None:
         from rung.cli.fitplot import check_plot
 
         check_plot(plot)
-    return _fit(model, how, profile, rule_set, _Show(swept, plot, as_json))
+    return _fit(model, how, next(iter(profile), None), rule_set, _Show(swept, plot, as_json))
 
 
 class _Show(msgspec.Struct, frozen=True):

@@ -24,6 +24,7 @@ from rung.quantities import counted
 STARTER = "starter"
 _CLEARLY_FEWER = 0.8
 _FAR_FEWER = 0.25
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _MIB = 1024 * 1024
 
 
@@ -62,10 +63,20 @@ def open_model(name: str) -> Opened:
         return _local(model_path())
     reference = parse_reference(name)
     if reference.origin is Origin.FILE:
+        if near := or_on_the_hub(name):
+            raise ModelError(
+                f"the model file {name!r} does not exist", hint=f"check the path{near}"
+            )
         return _local(Path(reference.repo))
     from rung.blocking import run_blocking  # it brings in asyncio, which a file does not need
 
     return run_blocking(_looked_up(reference))
+
+
+def or_on_the_hub(name: str) -> str:
+    """The end of a hint where a path that does not exist looks like a repository, as web pages name them."""
+    alike = _REPOSITORY.fullmatch(name) and not name.lower().endswith((".gguf", ".safetensors"))
+    return f", or write hf:{name}" if alike and not Path(name).exists() else ""
 
 
 def smaller_models(model: Model) -> tuple[Model, ...]:

@@ -108,7 +108,8 @@ def plot(rows: Sequence[Row]) -> str:
         label(first.model[:40], (WIDTH - RIGHT, 19), anchor="end", class_="strong"),
         title=f"Memory that {first.model} takes by context",
         description=f"{first.model} on {first.machine}: {memory(needs[0][0])} at {rows[0].per_slot:,} tokens, "
-        f"{memory(needs[-1][0])} at {rows[-1].per_slot:,}; {memory(device.available)} are free. {settings(first.run)}.",
+        f"{memory(needs[-1][0])} at {rows[-1].per_slot:,}; {memory(device.available)} are free on {device.device}. "
+        f"{settings(first.run)}.",
         height=_HEIGHT,
         name="fit",
         style=standalone_style(),

@@ -90,16 +90,27 @@ def settings(run: Run) -> str:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The contexts and slots that were tried, as a table of verdicts and needs."""
+    """The contexts and slots that were tried, as a table of verdicts and needs: of the card where there is one."""
     if not rows:
         return ""
+    budgets = rows[0].estimates[0].budgets
+    device = next((one for one in budgets if one.kind is DeviceKind.GPU), budgets[0])
+    place = budgets.index(device)
     head = [f"{counted(answer.run.slots, 'slot'):>22}" for answer in rows[0].estimates]
     shared = rows[0].estimates[0].run.unified
-    lines = [f"  {'tokens shared' if shared else 'tokens a slot':>14}{''.join(head)}"]
+    lines = [f"  needed of {device.device}; beside a no, of what is too small"] * (len(budgets) > 1)
+    lines += [f"  {'tokens shared' if shared else 'tokens a slot':>14}{''.join(head)}"]
     for row in rows:
-        cells = (f"{memory(one.needed)} {one.verdict}" for one in row.estimates)
+        cells = [_cell(one, place) for one in row.estimates]
         lines.append(f"  {row.per_slot:>14,}{''.join(f'{cell:>22}' for cell in cells)}")
     return "\n".join(lines)
+
+
+def _cell(answer: Estimate, place: int) -> str:
+    """A need with its verdict; a device other than the one that the table is about is named."""
+    if answer.verdict is not Verdict.NO or answer.tightest is answer.budgets[place]:
+        return f"{memory(answer.budgets[place].needed)} {answer.verdict}"
+    return f"{memory(answer.tightest.needed)} no, {answer.tightest.device}"
 
 
 def _how(answer: Estimate, machine: Machine) -> str:

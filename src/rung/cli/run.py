@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from rung.blocking import run_blocking
+from rung.cli.fitmodel import or_on_the_hub
 from rung.cli.lockfile import project_root
 from rung.cli.modeltext import size
 from rung.cli.options import json_option
@@ -145,13 +146,16 @@ async def _run(
     """The answer, shown as it comes; the child is gone when this returns or is cancelled."""
     started = time.perf_counter()
     first: float | None = None
+    came = 0
     try:
         async with contextlib.aclosing(engine.stream(request)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, Generation):
                     ended = time.perf_counter()
-                    return measured(header, parameters, piece, (started, first or ended, ended))
+                    times = (started, first or ended, ended)
+                    return measured(header, parameters, piece, times, came)
                 first = first or time.perf_counter()
+                came += 1
                 show(piece)
     finally:
         await engine.aclose()
@@ -214,9 +218,10 @@ def _path(model: str, pins: Pins) -> Path:
     if is_reference(model):
         asked = str(parse_reference(model))  # without a query, which may be a key
         raise ModelError(f"{asked!r} is not pinned in {LOCK_NAME}", hint=f"rung pull {asked}")
+    near = or_on_the_hub(model)
     raise ModelError(
         f"there is no model file {model!r}",
-        hint=f"name a GGUF file, a pinned model, or {STARTER!r} for the built-in model",
+        hint=f"name a GGUF file, a pinned model, or {STARTER!r} for the built-in model{near}",
     )
 
 

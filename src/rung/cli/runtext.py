@@ -12,7 +12,9 @@ from rung.models.header import Header
 from rung.quantities import counted
 
 LEAST_TIMED = 8
-"""Tokens below which a rate says more of the clock than of the model."""
+"""Tokens, and pieces of text, below which a rate says more of the clock than of the model."""
+LEAST_S = 0.02
+"""Seconds between the first piece and the end, likewise: pieces that waited together come at once."""
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -58,6 +60,7 @@ def measured(
     parameters: ModelParameters,
     generation: Generation,
     times: tuple[float, float, float],
+    pieces: int,
 ) -> Run:
     """The figures of an answer.
 
@@ -66,10 +69,12 @@ def measured(
         parameters: as it was loaded.
         generation: the answer.
         times: when it was asked for, when its first text came, and when it ended, in seconds.
+        pieces: of text that came one by one.
     """
     started, first, ended = times
     tokens = generation.usage.output_tokens
     waited = generation.first_token_ms
+    timed = min(tokens, pieces) >= LEAST_TIMED and ended - first >= LEAST_S
     return Run(
         format=1,
         model=str(header.path),
@@ -77,7 +82,7 @@ def measured(
         finish=generation.finish,
         tokens=tokens,
         prompt_tokens=generation.usage.input_tokens,
-        tokens_per_second=(tokens - 1) / (ended - first) if tokens >= LEAST_TIMED else None,
+        tokens_per_second=(tokens - 1) / (ended - first) if timed else None,
         first_token_ms=waited,
         load_ms=max(0.0, (first - started) * 1000 - (waited or 0.0)),
         bytes=header.size,

@@ -35,6 +35,9 @@ def test_an_unknown_engine_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(InputError, match="'olama'") as near:
         rules("olama")
     assert near.value.hint == "did you mean ollama?"
+    with pytest.raises(InputError) as other:
+        rules("vllm")
+    assert (other.value.hint or "").startswith("choose one of ")
     with pytest.raises(InputError) as far:
         rules("zzz")
     assert "ik_llama.cpp" in (far.value.hint or "")

@@ -88,7 +88,7 @@ class PinnedFiles:
         for path, pin in self._pins.items():
             print_ = _print(path)
             if print_ is not None and print_.size != pin.size:
-                raise _drifted(path, f"has {print_.size:,} bytes", f"{pin.size:,}")
+                raise _drifted(pin.path, f"has {print_.size:,} bytes", f"{pin.size:,}")
         now = self._prints()
         if any(each is not None and _others(met, each) for met, each in self._pairs(now)):
             raise self._replaced()
@@ -112,7 +112,7 @@ class PinnedFiles:
                     continue  # the engine says whether it is needed
                 found = file_digest(path)
                 if found != pin.sha256:
-                    raise _drifted(path, f"is sha256 {found}", pin.sha256)
+                    raise _drifted(pin.path, f"is sha256 {found}", pin.sha256)
             if self._admitted is None or None not in before:
                 self._hold(before)  # another file that comes in its place is not what was read
             self._admitted = before

@@ -119,7 +119,7 @@ def _check_kind(file: ModelFile) -> None:
     if kind != "model":
         raise ModelError(
             f"{file.path!r} is not a model but of the type {kind!r}",
-            hint="name the model's file, and adapters in 'adapters'",
+            hint="name the model's file; rung.toml has a rung's adapters in load.adapters",
         )
 
 

@@ -18,6 +18,9 @@ from rung.errors import InputError
 DEFAULT = "llama.cpp-2026"
 """The embedded engine's."""
 
+_ALIKE = 0.75
+"""Likeness above which a name counts as mistyped; vllm is another engine than ollama."""
+
 EMBEDDED = ("rung", "embedded")
 """Aliases of the default that mean the embedded engine itself, which opens the slots it is told to, rather than
 llama.cpp's server, which opens some unasked."""
@@ -136,7 +139,7 @@ def rules(name: str | None = None) -> Rules:
         if (name or DEFAULT) in (found.name, *found.aliases):
             return found
     names = [*every, *(alias for found in every.values() for alias in found.aliases)]
-    near = difflib.get_close_matches(str(name), names, n=1)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=_ALIKE)
     hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(names)}"
     raise InputError(f"there are no rules for the engine {name!r}", hint=hint)
 
