@@ -154,6 +154,16 @@ def test_where_no_lever_is_enough_several_are_offered_together() -> None:
     assert together.label == f"--parallel 1 --ctx {together.run.context} --kv-type q8_0"
 
 
+def test_a_smaller_model_that_fits_does_not_hide_how_to_keep_this_one() -> None:
+    """Several settings together are offered beside it; those that lead to `tight`, where none leads further."""
+    tiny = requantised(a_model(), "Q2_K", a_model().weights.total // 100)
+    for share, verdict in ((0.35, Verdict.FITS), (0.42, Verdict.TIGHT)):
+        found = remedies(a_model(), LONG, short_by(share), others=(tiny,))
+        assert by_lever(found)[Lever.SMALLER].verdict is Verdict.FITS
+        (together,) = steps(found, Lever.TOGETHER)
+        assert together.verdict is verdict
+
+
 def test_a_cache_that_is_small_already_is_not_offered_a_larger_one() -> None:
     """q8_0 is no remedy for q4_0."""
     small = msgspec.structs.replace(LONG, type_k="q4_0", type_v="q4_0")

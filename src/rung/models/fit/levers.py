@@ -40,7 +40,7 @@ class Lever(enum.IntEnum):
     SMALLER = 8
     """A smaller model."""
     TOGETHER = 9
-    """Several settings at once, where none alone makes it fit."""
+    """Several settings at once, where none alone makes this model fit."""
 
 
 class Try(msgspec.Struct, frozen=True, kw_only=True):

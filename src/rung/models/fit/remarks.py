@@ -22,7 +22,8 @@ def remarks(model: Model, run: Run, machine: Machine, budgets: Sequence[Budget])
     yield from _ignored(model, run, machine)
     trained, slots = model.shape.context_length, 1 if run.unified else run.slots
     if trained and run.context // slots > trained:
-        yield f"the model was trained for {trained:,} tokens, of which a slot has more"
+        each = run.context // slots
+        yield f"a slot has {each:,} tokens, more than the {trained:,} that the model was trained for"
     if model.shape.unread:
         yield (
             f"the architecture {model.shape.architecture!r} is not known, and no upper bound of what it takes is: its "

@@ -93,13 +93,18 @@ def remedies(
         after = judged(one.model, one.run)
         if _useful(before, after):
             found.append(_remedy(one, before, after))
-    if not any(remedy.verdict is Verdict.FITS for remedy in found):
+    keeping = [remedy.verdict for remedy in found if remedy.lever is not Lever.SMALLER]
+    if Verdict.FITS not in keeping:
         together = [
             _remedy(one, before, judged(model, one.run))
             for one in combined(model, run, chosen)
             if possible(one, chosen)
         ]
-        found += [remedy for remedy in together if remedy.verdict is Verdict.FITS][:1]
+        best = min((before.verdict, *keeping), key=_rank)
+        found += sorted(
+            (remedy for remedy in together if better(remedy.verdict, best)),
+            key=lambda remedy: _rank(remedy.verdict),
+        )[:1]
     return tuple(sorted(_fewest(found), key=lambda remedy: (_rank(remedy.verdict), remedy.lever)))
 
 
