@@ -7,6 +7,7 @@ compressed on the way, and a token goes to the origin it is for and to no other.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import time
 import urllib.parse
@@ -219,10 +220,21 @@ def said_plainly(url: str) -> Iterator[None]:
         raise SourceError(f"{host!r} does not answer in time", hint=_RETRY) from error
     except aiohttp.ClientPayloadError as error:
         raise SourceError(f"the answer of {host!r} breaks off", hint=_RETRY) from error
+    except aiohttp.ClientConnectorError as error:
+        raise SourceError(
+            f"{host!r} cannot be reached: {_plain(error.os_error)}", hint=_RETRY
+        ) from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise SourceError(
             f"{host!r} cannot be reached: {masked(str(error))}", hint=_RETRY
         ) from error
+
+
+def _plain(error: OSError) -> str:
+    """What the system calls it; errors of names have numbers of their own and their words with them."""
+    if isinstance(error, socket.gaierror):
+        return f"its name is not known ({error.strerror})"
+    return os.strerror(error.errno).lower() if error.errno else masked(str(error))
 
 
 async def _check_redirect(first: str, target: str) -> None:
