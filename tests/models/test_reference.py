@@ -297,3 +297,19 @@ def test_redirects_lead_to_encrypted_public_hosts(
 ) -> None:
     """A server may hand over to another host, not to an unencrypted or a private one."""
     assert redirect_problem(first, target) == problem
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("hf:acme/tiny/tiny-Q8_0.gguf", "write hf:acme/tiny:tiny-Q8_0.gguf"),
+        ("hf:acme/tiny/a/b.gguf", "write hf:acme/tiny:a/b.gguf"),
+        ("hf:acme/tiny/", "write hf:owner/repo"),
+        ("HF:acme/tiny", "write hf: in lower case"),
+    ],
+)
+def test_a_near_miss_is_told_what_was_meant(text: str, hint: str) -> None:
+    """Where that can be read back."""
+    with pytest.raises(InputError) as refused:
+        parse_reference(text)
+    assert refused.value.hint == hint

@@ -26,11 +26,11 @@ from rung.quantities import counted
 
 
 def resolve_line(settled: Settled) -> str:
-    """What the reference stands for, whether it fits, and under which licence it is."""
+    """What the reference stands for, whether it fits, and under which licence it is; of an adapter, that it is one."""
     resolved, estimate = settled.resolved, settled.estimate
     parts = [
         revision_text(resolved),
-        fit_text(estimate) if estimate is not None else None,
+        fit_text(estimate) if estimate is not None else "an adapter: its model is what has to fit",
         f"licence {shown(resolved.licence)}" if resolved.licence else None,
         f"in the store of {resolved.store}" if resolved.store else None,
     ]

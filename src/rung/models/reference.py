@@ -22,7 +22,14 @@ import msgspec
 
 from rung.errors import InputError
 from rung.models.addresses import HUB_HOSTS, checked_address, host_of, hub_page, hub_short
-from rung.models.names import DIGEST, checked_name, checked_path, checked_text, masked
+from rung.models.names import (
+    DIGEST,
+    checked_name,
+    checked_path,
+    checked_text,
+    is_plain_path,
+    masked,
+)
 
 FORMS = (
     "write hf:owner/repo:Q4_K_M, ollama:name:tag, https://host/model.gguf, lmstudio:publisher/repo "
@@ -120,8 +127,11 @@ def _hub(text: str) -> Reference:
     repo, at, revision = left.partition("@")
     owner, slash, name = repo.partition("/")
     if not slash or "/" in name:
+        repo, _, file = name.partition("/")
+        meant = f":{file}" if is_plain_path(f"{owner}/{name}") and not (at or colon) else ""
         raise InputError(
-            f"{text!r} does not name a repository of Hugging Face", hint="write hf:owner/repo"
+            f"{text!r} does not name a repository of Hugging Face",
+            hint=f"write hf:{owner}/{repo}{meant}" if meant else "write hf:owner/repo",
         )
     checked_name(owner, text)
     checked_name(name, text)
@@ -221,7 +231,11 @@ def _bare(text: str) -> Reference:
     """A path, or nothing we know."""
     scheme = _SCHEME.match(unicodedata.normalize("NFKC", text))  # a wide colon looks like one
     if scheme and not _exists(text):
-        raise InputError(f"{masked(text)!r} starts with the unknown {scheme[0]!r}", hint=FORMS)
+        known = scheme[0].lower() in _FORMS
+        raise InputError(
+            f"{masked(text)!r} starts with the unknown {scheme[0]!r}",
+            hint=f"write {scheme[0].lower()} in lower case" if known else FORMS,
+        )
     if "/" in text or text.endswith(MODEL_SUFFIXES) or _exists(text):
         return _file(text)
     raise InputError(f"{masked(text)!r} is neither the name of a model nor a file", hint=FORMS)

@@ -702,7 +702,7 @@ def test_what_came_and_does_not_fit_is_not_shown(hub: Hub, models: Path, root: P
     """Though what was announced did."""
     url, tell, _ = swapped(hub, models)
 
-    def fit(resolved: Resolved, headers: Sequence[Header]) -> Estimate:
+    def fit(resolved: Resolved, headers: Sequence[Header]) -> Estimate | None:
         small = msgspec.structs.replace(LARGE.host, total=2**20, available=2**20)
         fits = headers[0].number("llama.context_length") == 512
         machine = LARGE if fits else msgspec.structs.replace(LARGE, devices=(small,))

@@ -17,7 +17,7 @@ class Settled(msgspec.Struct, frozen=True):
     Attributes:
         resolved: the revision and its files.
         headers: of each part of the weights.
-        estimate: how it fits this machine; None where that does not matter, as for what is pinned already.
+        estimate: how it fits this machine; None of an adapter.
     """
 
     resolved: Resolved

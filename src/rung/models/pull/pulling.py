@@ -103,10 +103,10 @@ async def pull(
         StorageError: the disk is full or cannot be written.
     """
     lock = read_lock(root / LOCK_NAME)
+    folder = folder_of(lock, reference, into)
     resolved = await sources.resolve(reference)
     if extra := projector or projector_of(lock.find(str(reference))):
         resolved = await with_projector(resolved, extra, sources)
-    folder = folder_of(lock, reference, into)
     files = wanted(resolved, root, projector=True, replace=force, folder=folder)
     files = apart(files, lock, resolved, root)
     before = pinned_as(lock, resolved, files, root)
