@@ -291,6 +291,13 @@ def test_pieces_that_come_at_once_give_no_rate(
     assert (run.tokens_per_second is not None) is timed
 
 
+def test_a_repository_that_is_named_as_a_path_names_the_pull() -> None:
+    """As web pages write it."""
+    done = CliRunner().invoke(command_line, ["run", "Qwen/Qwen3-4B-GGUF", "hi"])
+    assert isinstance(done.exception, ModelError)
+    assert (done.exception.hint or "").endswith("to fetch it: rung pull hf:Qwen/Qwen3-4B-GGUF")
+
+
 def test_a_reference_that_is_not_pinned_names_the_pull(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

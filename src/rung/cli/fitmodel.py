@@ -63,9 +63,10 @@ def open_model(name: str) -> Opened:
         return _local(model_path())
     reference = parse_reference(name)
     if reference.origin is Origin.FILE:
-        if near := or_on_the_hub(name):
+        if repository := hub_reference(name):
             raise ModelError(
-                f"the model file {name!r} does not exist", hint=f"check the path{near}"
+                f"the model file {name!r} does not exist",
+                hint=f"check the path, or write {repository}",
             )
         return _local(Path(reference.repo))
     from rung.blocking import run_blocking  # it brings in asyncio, which a file does not need
@@ -73,10 +74,10 @@ def open_model(name: str) -> Opened:
     return run_blocking(_looked_up(reference))
 
 
-def or_on_the_hub(name: str) -> str:
-    """The end of a hint where a path that does not exist looks like a repository, as web pages name them."""
+def hub_reference(name: str) -> str | None:
+    """What may be meant by a path that does not exist and looks like a repository, as web pages name them."""
     alike = _REPOSITORY.fullmatch(name) and not name.lower().endswith((".gguf", ".safetensors"))
-    return f", or write hf:{name}" if alike and not Path(name).exists() else ""
+    return f"hf:{name}" if alike and not Path(name).exists() else None
 
 
 def smaller_models(model: Model) -> tuple[Model, ...]:

@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from rung.blocking import run_blocking
-from rung.cli.fitmodel import or_on_the_hub
+from rung.cli.fitmodel import hub_reference
 from rung.cli.lockfile import project_root
 from rung.cli.modeltext import size
 from rung.cli.options import json_option
@@ -218,10 +218,11 @@ def _path(model: str, pins: Pins) -> Path:
     if is_reference(model):
         asked = str(parse_reference(model))  # without a query, which may be a key
         raise ModelError(f"{asked!r} is not pinned in {LOCK_NAME}", hint=f"rung pull {asked}")
-    near = or_on_the_hub(model)
+    repository = hub_reference(model)
+    pull = f"; to fetch it: rung pull {repository}" if repository else ""
     raise ModelError(
         f"there is no model file {model!r}",
-        hint=f"name a GGUF file, a pinned model, or {STARTER!r} for the built-in model{near}",
+        hint=f"name a GGUF file, a pinned model, or {STARTER!r} for the built-in model{pull}",
     )
 
 
