@@ -250,7 +250,7 @@ def test_one_pinned_model_comes_back_by_name_or_path_and_its_pin_stays(
         ("tiny-Q4_K_M", "--frozen"),
     ):
         path.unlink()
-        assert rung(*words)[:2] == (0, f"{'tiny-Q4_K_M':<24}brought back: models/{FILE}\n"), words
+        assert rung(*words)[:2] == (0, f"{'tiny-Q4_K_M':<22}  brought back: models/{FILE}\n"), words
         assert path.read_bytes() == original.read_bytes()
         assert (root / "rung.lock").read_bytes() == before
     code, _, messages = rung(REFERENCE)

@@ -154,8 +154,8 @@ def _fit_facts(estimate: Estimate) -> dict[str, object]:
 def restored_line(done: Restored) -> str:
     """One pinned model, and whether anything had to be fetched."""
     if not done.fetched:
-        return f"{done.artefact.name:<24}as it was pinned"
-    return f"{done.artefact.name:<24}brought back: {', '.join(done.fetched)}"
+        return f"{done.artefact.name:<22}  as it was pinned"
+    return f"{done.artefact.name:<22}  brought back: {', '.join(done.fetched)}"
 
 
 def removed_line(removed: Removed) -> str:
