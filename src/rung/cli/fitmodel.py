@@ -1,12 +1,12 @@
 """The model that `rung fit` is asked about: a file, the starter or a reference, known by its header alone.
 
-Nothing is fetched but headers. Other quantisations of the same repository come along, as far as their sizes are known.
+What lies elsewhere is `fitsource`'s, which a file has no need of.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,17 +15,13 @@ from rung.models.fit.measured import model_key
 from rung.models.fit.model import Model, model_of
 from rung.models.fit.quants import requantised
 from rung.models.header import Header
-from rung.models.reference import Origin, Reference, parse_reference
-from rung.models.shards import part_names, read_model
-from rung.models.sources.choice import quant_of
-from rung.models.sources.resolved import RemoteFile, Resolved, Role
+from rung.models.shards import read_model
 from rung.quantities import counted
 
 STARTER = "starter"
 _CLEARLY_FEWER = 0.8
 _FAR_FEWER = 0.25
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-_MIB = 1024 * 1024
 
 
 class Opened(NamedTuple):
@@ -61,17 +57,20 @@ def open_model(name: str) -> Opened:
         from rung.starter import model_path
 
         return _local(model_path())
-    reference = parse_reference(name)
-    if reference.origin is Origin.FILE:
-        if repository := hub_reference(name):
-            raise ModelError(
-                f"the model file {name!r} does not exist",
-                hint=f"check the path, or write {repository}",
-            )
-        return _local(Path(reference.repo))
-    from rung.blocking import run_blocking  # it brings in asyncio, which a file does not need
+    if ":" not in name and Path(name).is_file():
+        return _local(Path(name))
+    from rung.cli.fitsource import look_up
+    from rung.models.reference import Origin, parse_reference
 
-    return run_blocking(_looked_up(reference))
+    reference = parse_reference(name)
+    if reference.origin is not Origin.FILE:
+        return look_up(reference)
+    if repository := hub_reference(name):
+        raise ModelError(
+            f"the model file {name!r} does not exist",
+            hint=f"check the path, or write {repository}",
+        )
+    return _local(Path(reference.repo))
 
 
 def hub_reference(name: str) -> str | None:
@@ -106,27 +105,20 @@ def _local(path: Path) -> Opened:
     if path.is_dir():
         raise ModelError(f"{str(path)!r} is a folder", hint="name one .gguf file in it")
     headers = read_model(path)
-    return _opened(headers, path.name, (), "header read")
+    return opened(headers, path.name, (), "header read")
 
 
-async def _looked_up(reference: Reference) -> Opened:
-    from rung.models.sources.opening import Sources
-
-    async with Sources() as sources:
-        resolved = await sources.resolve(reference)
-        headers = await sources.headers(resolved)
-    name = resolved.weights[0].name.rpartition("/")[2]
-    where = f"in the store of {resolved.store}" if resolved.store else "at its source"
-    read = sum(min((t.start for t in header.tensors), default=0) for header in headers)
-    opened = _opened(
-        headers, name, _others(resolved), f"header of {read / _MIB:,.1f} MiB read {where}"
-    )
-    return opened._replace(beside=tuple(_beside(resolved)))
-
-
-def _opened(
+def opened(
     headers: Sequence[Header], name: str, others: Sequence[tuple[str, int]], read: str
 ) -> Opened:
+    """What is known of a model once its headers are read.
+
+    Args:
+        headers: of all parts.
+        name: of the file, where the header names no model.
+        others: label and bytes of other quantisations.
+        read: how the headers came, for people.
+    """
     model = model_of(headers, headers[0].text("general.name") or name)
     tensors = counted(sum(len(header.tensors) for header in headers), "tensor")
     parts = f" in {len(headers)} files" if len(headers) > 1 else ""
@@ -134,33 +126,3 @@ def _opened(
         requantised(model, label, size) for label, size in others if label != model.file_type
     )
     return Opened(model, quants, f"{tensors}{parts}, {read}", model_key(*headers))
-
-
-def _beside(resolved: Resolved) -> Iterator[str]:
-    """What loading projectors and adapters would add."""
-    for file in resolved.files:
-        if file.role in (Role.PROJECTOR, Role.ADAPTER):
-            size = "" if file.size is None else f" of {file.size / _MIB:,.1f} MiB"
-            yield f"the {file.role} {file.name!r}{size} comes along and is not counted"
-
-
-def _others(resolved: Resolved) -> tuple[tuple[str, int], ...]:
-    """Label and size of the other quantisations, parts added up; those whose size is unknown left out."""
-    sizes: dict[str, list[int | None]] = {}
-    for label, file in _labelled(resolved.others):
-        sizes.setdefault(label, []).append(file.size)
-    return tuple(
-        (label, sum(size for size in each if size is not None))
-        for label, each in sizes.items()
-        if None not in each
-    )
-
-
-def _labelled(files: Sequence[RemoteFile]) -> Iterator[tuple[str, RemoteFile]]:
-    """Each file with its label; of two models with one label (parts aside) the first counts."""
-    taken: dict[str, str] = {}
-    for file in files:
-        label = quant_of(file.name)
-        whole = part_names(file.name.rpartition("/")[2])[0]
-        if label and taken.setdefault(label, whole) == whole:
-            yield label, file
