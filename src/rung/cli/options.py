@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
-from rung.task import Privacy
-from rung.userfiles import values
+if TYPE_CHECKING:
+    from rung.task import Privacy
 
 
 class Share(click.ParamType[float]):
@@ -23,6 +22,10 @@ class Share(click.ParamType[float]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """The share as a number between 0 and 1."""
+        import msgspec
+
+        from rung.userfiles import values
+
         if isinstance(value, float):
             return value
         text = str(value)
@@ -65,7 +68,7 @@ class Number(click.FloatRange):
         return found
 
 
-class PrivacyLabel(click.ParamType[Privacy]):
+class PrivacyLabel(click.ParamType["Privacy"]):
     """One of the four privacy labels."""
 
     name = "label"
@@ -74,6 +77,8 @@ class PrivacyLabel(click.ParamType[Privacy]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Privacy:
         """The label as a `Privacy`."""
+        from rung.task import Privacy
+
         try:
             return Privacy(value)
         except ValueError:

@@ -25,6 +25,7 @@ _MOST_THREADS = 16
 _BURSTS, _BURST_S, _PAUSE_S = 3, 0.08, 0.04  # apart, so that one busy moment does not spoil all
 _AGAIN_S = 0.03
 _KEPT = timedelta(days=7)
+_TRIED = timedelta(hours=1)
 _BUFFER = 192 * _MIB  # of all threads together: beyond the caches of most processors
 _MODEST_BUFFER = 32 * _MIB  # where memory is short
 
@@ -36,11 +37,13 @@ class Bandwidth(msgspec.Struct, frozen=True):
         rate: bytes read and written per second by all threads together.
         at: when, RFC 3339 in UTC.
         machine: which processors, so that a home on another machine is not believed.
+        tried: when it was last measured, maybe with a lesser result.
     """
 
     rate: float
     at: str
     machine: str
+    tried: str = ""
 
 
 def stored_bandwidth() -> Bandwidth | None:
@@ -53,7 +56,7 @@ def stored_bandwidth() -> Bandwidth | None:
 
 
 def measured_bandwidth(available: int) -> Bandwidth:
-    """The best that was measured on this machine within a week, one short copy of now included.
+    """The best that was measured on this machine within a week; once an hour a short copy may mend it.
 
     It is kept where the home can be written. With little memory the copies are small and may stay in a processor's
     caches, so that those do not mend what was measured before.
@@ -62,24 +65,25 @@ def measured_bandwidth(available: int) -> Bandwidth:
         available: bytes that may be had; of them a small share is used.
     """
     kept, now = stored_bandwidth(), datetime.now(UTC)
-    large = available > 8 * _BUFFER
-    if kept is not None and _recent(kept, now):
-        if not large:
-            return kept
-        rate = _measure(_BUFFER, bursts=1, burst_s=_AGAIN_S)
-        if rate <= kept.rate:
-            return kept
-    else:
+    stamp, large = now.isoformat(timespec="seconds"), available > 8 * _BUFFER
+    if kept is None or not _within(_KEPT, kept.at, now):
         rate = _measure(_BUFFER if large else _MODEST_BUFFER, bursts=_BURSTS, burst_s=_BURST_S)
-    measured = Bandwidth(rate, now.isoformat(timespec="seconds"), _machine())
+        best = Bandwidth(rate, stamp, _machine(), stamp)
+    elif not large or _within(_TRIED, kept.tried, now):
+        return kept
+    else:
+        rate = _measure(_BUFFER, bursts=1, burst_s=_AGAIN_S)
+        best = msgspec.structs.replace(kept, tried=stamp)
+        if rate > kept.rate:
+            best = Bandwidth(rate, stamp, _machine(), stamp)
     with contextlib.suppress(StorageError):  # a home that is read-only: measured again next time
-        write_atomically(_place(), msgspec.json.encode(measured))
-    return measured
+        write_atomically(_place(), msgspec.json.encode(best))
+    return best
 
 
-def _recent(kept: Bandwidth, now: datetime) -> bool:
+def _within(span: timedelta, moment: str, now: datetime) -> bool:
     try:
-        return abs(now - datetime.fromisoformat(kept.at)) < _KEPT
+        return abs(now - datetime.fromisoformat(moment)) < span
     except (ValueError, TypeError):
         return False  # no time, or one without a zone
 

@@ -82,6 +82,6 @@ def _host(*, measure: bool) -> tuple[Device, tuple[str, ...]]:
         return device, ()
     rate = f"{bandwidth.rate / 1e9:,.1f} GB/s measured here on {bandwidth.at[:10]}"
     said = (
-        "less where the machine was busy: each rung fit tries again, and the best of a week counts"
+        "less where the machine was busy: tried again once an hour, and the best of a week counts"
     )
     return device, (f"CPU, bandwidth: {rate}, {said}",)
