@@ -118,6 +118,8 @@ def measure(hub: Hub, code: str, home: Path) -> dict[str, float]:
     shutil.rmtree(home / "headers", ignore_errors=True)
     places = ("RUNG_HOME", "HF_HOME", "HF_HUB_CACHE", "OLLAMA_MODELS", "LMSTUDIO_HOME")
     environment = os.environ | hub.environment | dict.fromkeys(places, str(home)) | {"HF_TOKEN": ""}
+    environment["PYTHONPYCACHEPREFIX"] = str(home / "code")
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program is compiled once
     busy, started = _cpu_seconds(), time.perf_counter()
     subprocess.run(
         [sys.executable, "-c", code, f"hf:{REPO}"],

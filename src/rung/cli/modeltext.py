@@ -5,16 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-
 
 def size(number: int) -> str:
     """Bytes as people read them, in decimal units: `812 B`, `13.4 MB`, `4.68 GB`."""
@@ -34,6 +24,16 @@ def byte_progress(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], No
     Yields:
         A function to be told the bytes done and the bytes in all.
     """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
         yield lambda done, total: None
