@@ -116,7 +116,8 @@ class _Show(msgspec.Struct, frozen=True):
 def _fit(
     name: str, how: Mapping[str, object], profile: str | None, rule_set: str | None, show: _Show
 ) -> int:
-    from rung.cli.fitmodel import open_model, smaller_models
+    from rung.cli.fitmodel import smaller_models
+    from rung.cli.fitopening import open_model
     from rung.cli.fitrun import Asked, measured_here, run_of
     from rung.models.fit.estimate import estimate
     from rung.models.fit.remedies import remedies

@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from rung.blocking import run_blocking
-from rung.cli.fitmodel import hub_reference
+from rung.cli.fitopening import hub_reference
 from rung.cli.lockfile import project_root
 from rung.cli.modeltext import size
 from rung.cli.options import json_option
