@@ -534,3 +534,21 @@ def test_the_real_command_ends_with_the_verdict_and_says_errors_in_one_line(
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("rung: ")
     assert "Traceback" not in wrong.stderr
+
+
+def test_models_of_other_programs_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the reference that fit and pull take, with their sizes; nothing is a sentence, too."""
+    for name in ("LMSTUDIO_HOME", "OLLAMA_MODELS", "HF_HUB_CACHE"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    empty = CliRunner().invoke(command_line, ["fit", "--local"])
+    assert "hold no model" in empty.output
+    folder = tmp_path / "LMSTUDIO_HOME" / "models" / "someone" / "tiny"
+    folder.mkdir(parents=True)
+    tiny_model(folder / "tiny-F16.gguf")
+    listed = CliRunner().invoke(command_line, ["fit", "--local"])
+    assert "lmstudio:someone/tiny" in listed.output
+    assert "LM Studio" in listed.output
+    facts = json.loads(CliRunner().invoke(command_line, ["fit", "--local", "--json"]).output)
+    assert facts["models"][0]["size"] == (folder / "tiny-F16.gguf").stat().st_size

@@ -73,6 +73,9 @@ _kind = click.Choice(CACHE_TYPES, case_sensitive=False)
     help="Draw memory by context into a file, .svg or .html.",
 )
 @click.option("--profiles", is_flag=True, help="List the machines that --on knows.")
+@click.option(
+    "--local", is_flag=True, help="List the models that other programs keep on this machine."
+)
 @json_option
 def command(
     model: str | None,
@@ -81,6 +84,7 @@ def command(
     swept: bool,
     plot: Path | None,
     profiles: bool,
+    local: bool,
     as_json: bool,
     **how: int | str | bool | None,
 ) -> int:
@@ -89,10 +93,14 @@ def command(
     MODEL is a GGUF file, `starter`, or a reference such as hf:Qwen/Qwen3-4B-GGUF:Q4_K_M, of which only the header is
     read. Exit code 0: it fits, tightly or with layers on the host included; 1: it does not.
     """
-    if profiles and model is not None:
-        raise click.UsageError(f"--profiles lists machines and takes no model, not {model!r}")
+    if (profiles or local) and model is not None:
+        what = "--profiles lists machines" if profiles else "--local lists models"
+        raise click.UsageError(f"{what} and takes no model, not {model!r}")
     if profiles:
         _list_machines(as_json=as_json)
+        return 0
+    if local:
+        _list_models(as_json=as_json)
         return 0
     if model is None:
         raise click.UsageError("Missing argument 'MODEL'.")
@@ -215,6 +223,20 @@ def _print(
         click.echo(f"\n{table(rows)}")
     if plot is not None:
         click.echo(f"\nplot  {plot}")
+
+
+def _list_models(*, as_json: bool) -> None:
+    from rung.cli.modeltext import size
+    from rung.models.sources.local import local_models
+
+    models = local_models()
+    if as_json:
+        click.echo(msgspec.json.encode({"format": 1, "models": models}, enc_hook=str))
+        return
+    for model in models:
+        click.echo(f"{model.reference:<60}{size(model.size):>10}   {model.store}")
+    if not models:
+        click.echo("the Hugging Face cache, Ollama and LM Studio hold no model on this machine")
 
 
 def _list_machines(*, as_json: bool) -> None:

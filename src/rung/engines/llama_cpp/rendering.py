@@ -6,11 +6,12 @@ one job on stdin, writes one result on stdout and knows nothing else; `template`
 
 from __future__ import annotations
 
-import datetime
 import resource
 import sys
 
 import msgspec
+
+from rung.models.chat_templates import environment, plain
 
 MOST_BYTES = 1024 * 1024
 """Longest rendered prompt, contents left out."""
@@ -44,43 +45,25 @@ class Rendered(msgspec.Struct, frozen=True):
 
 def render(job: Job) -> Rendered:
     """Render a template the way model files expect it; the model is asked to answer without thinking first."""
-    from minijinja import Environment, TemplateError  # noqa: PLC0415
+    from minijinja import TemplateError  # noqa: PLC0415
 
     said: list[str] = []
-
-    def raise_exception(message: object) -> None:
-        said.append(str(message))
-        raise ValueError(message)
-
-    environment = Environment(
-        fuel=_FUEL,
-        debug=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        pycompat=True,
-        auto_escape_callback=lambda _name: False,
-        globals={"raise_exception": raise_exception, "strftime_now": _today},
-    )
     try:
-        text = environment.render_str(
-            job.template,
+        text = environment(_FUEL, said).render_str(
+            plain(job.template),
             messages=[{"role": role, "content": content} for role, content in job.messages],
             add_generation_prompt=True,
             enable_thinking=False,
             bos_token=job.bos,
             eos_token=job.eos,
         )
-    except (TemplateError, ValueError, MemoryError) as error:
+    # Templates call methods of Python's own texts and lists, which raise what they always raise.
+    except (TemplateError, ValueError, AttributeError, TypeError, MemoryError) as error:
         lines = (said[0] if said else str(error)).strip().splitlines() or [type(error).__name__]
         return Rendered(problem=lines[0][:200])
     if len(text) > MOST_BYTES:
         return Rendered(problem=f"it renders to {len(text):,} characters")
     return Rendered(text)
-
-
-def _today(form: object) -> str:
-    """A date for templates that ask for one: always the same, so that equal prompts are equal."""
-    return datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC).strftime(str(form))
 
 
 def main() -> None:

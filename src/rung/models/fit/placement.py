@@ -12,7 +12,7 @@ import msgspec
 
 from rung.models.fit.model import Model
 from rung.models.fit.run import Run
-from rung.models.hardware.machine import Device, DeviceKind, Machine
+from rung.models.hardware.machine import Device, Machine
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,11 +113,6 @@ def active_bytes(model: Model, place: Place) -> int:
     in_layers = max(0, weights.active_bytes - output)
     share = read(place.layers, place.experts) / max(1.0, read(every, every))
     return int(in_layers * share) + (output if place.output else 0)
-
-
-def is_shared(place: Place) -> bool:
-    """Whether the device's memory is the processor's and the graphics processor's."""
-    return place.device.kind is DeviceKind.UNIFIED
 
 
 def _split(first: int, end: int, cards: Sequence[Device]) -> list[range]:

@@ -11,13 +11,13 @@ child, because some of what hostile templates do ends the process.
 from __future__ import annotations
 
 import copy
-import datetime
 import difflib
 import itertools
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 
+from rung.models.chat_templates import environment, plain
 from rung.models.scan.report import Finding, shown
 
 MOST_BYTES = 512 * 1024
@@ -32,8 +32,6 @@ some hundred lines."""
 _ENDS_DIFFER = "only line ends or the end of the text differ"
 _MOST_NOTES = 8
 
-# The mark around assistant turns in templates for training; the text between is rendered as it stands.
-_GENERATION = re.compile(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")
 _OPENS = re.compile(r"\{\{|\{%")
 _CLOSES = {"{{": "}}", "{%": "%}"}
 _COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
@@ -193,25 +191,12 @@ def _code(text: str) -> Iterator[str]:
 
 def _probed(text: str, where: str) -> Finding | None:
     """What rendering it shows: the first thing to be said against it, None when one conversation renders."""
-    from minijinja import Environment, TemplateError  # noqa: PLC0415
+    from minijinja import TemplateError  # noqa: PLC0415
 
     refusals: list[str] = []
-
-    def raise_exception(message: object) -> None:
-        refusals.append(str(message))
-        raise ValueError(message)
-
-    environment = Environment(
-        fuel=_FUEL,
-        debug=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        pycompat=True,
-        auto_escape_callback=lambda _name: False,
-        globals={"raise_exception": raise_exception, "strftime_now": _today},
-    )
+    engine = environment(_FUEL, refusals)
     try:
-        environment.add_template("chat", _GENERATION.sub(_plain_block, text))
+        engine.add_template("chat", plain(text))
     except TemplateError as error:
         what = f"a chat template that cannot be compiled: {_first_line(error)}"
         return Finding("template-syntax", what, where)
@@ -219,7 +204,7 @@ def _probed(text: str, where: str) -> Finding | None:
     for probe in _PROBES:
         refusals.clear()
         try:
-            written = environment.render_template("chat", **_variables(probe))
+            written = engine.render_template("chat", **_variables(probe))
         except Exception as error:  # noqa: BLE001  # also what Python's own methods raise, which templates call
             if getattr(error, "kind", "") == "OutOfFuel":
                 what = (
@@ -245,16 +230,6 @@ def _variables(probe: Mapping[str, object]) -> dict[str, object]:
     return {"add_generation_prompt": True, "enable_thinking": False, **named, **given}
 
 
-def _plain_block(match: re.Match[str]) -> str:
-    """`generation` as a block that every engine knows, cutting white space as the original."""
-    left, end, right = match.groups()
-    return f"{{%{left} {'endif' if end else 'if true'} {right}%}}"
-
-
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return shown(lines[0] if lines else type(error).__name__, 160)
-
-
-def _today(form: object) -> str:
-    return datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC).strftime(str(form))
